@@ -1,0 +1,114 @@
+"""`Classifier`: a network with its normalisation inside, its class names, and counters of its work."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ..images import to_tensor
+from ..types import Pictures
+
+MICRO_BATCH = 64
+
+
+class Classifier(nn.Module):
+    """A frozen classifier for pictures in [0, 1].
+
+    Args:
+        net: the network; maps normalised ``(n, 3, h, w)`` to logits ``(n, classes)``. It offers
+            ``features(x)``, the pooled penultimate activations ``(n, d)``, and ``head(f)``.
+        classes: class names.
+        size: side of the square input in pixels.
+        mean: channel means subtracted first.
+        std: channel spreads divided by.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: tuple[str, ...],
+        size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.classes = classes
+        self.size = size
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.forwards = 0
+        self.backwards = 0
+        self.eval()
+        self.requires_grad_(False)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Normalised pictures in channels_last layout."""
+        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(n, classes)`` of pictures ``(n, 3, h, w)`` in [0, 1]."""
+        self._count(x)
+        out: Tensor = self.net(self.normalise(x))
+        return out
+
+    def features(self, x: Tensor) -> Tensor:
+        """Pooled penultimate activations ``(n, d)``."""
+        self._count(x)
+        out: Tensor = self.net.features(self.normalise(x))  # type: ignore[operator]
+        return out
+
+    def _count(self, x: Tensor) -> None:
+        self.forwards += len(x)
+        if x.requires_grad and torch.is_grad_enabled():
+            self.backwards += len(x)
+
+    def folded(self) -> Classifier:
+        """A copy with batch norm folded into the convolutions, in channels_last: same logits, faster."""
+        net = copy.deepcopy(self.net)
+        _fold(net)
+        out = Classifier(net, self.classes, self.size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        out.mean, out.std = self.mean.clone(), self.std.clone()
+        return out.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    @torch.inference_mode()
+    def logits(self, images: Pictures, batch: int = MICRO_BATCH) -> NDArray[np.float32]:
+        """Logits ``(n, classes)`` of uint8 pictures ``(n, h, w, 3)``, without gradients."""
+        return self._batched(self.forward, images, batch)
+
+    @torch.inference_mode()
+    def embed(self, images: Pictures, batch: int = MICRO_BATCH) -> NDArray[np.float32]:
+        """Penultimate activations ``(n, d)`` of uint8 pictures, without gradients."""
+        return self._batched(self.features, images, batch)
+
+    @staticmethod
+    def _batched(function: Callable[[Tensor], Tensor], images: Pictures, batch: int) -> NDArray[np.float32]:
+        parts = [function(to_tensor(images[i : i + batch])).numpy() for i in range(0, len(images), batch)]
+        return np.concatenate(parts).astype(np.float32)
+
+
+def _fold(module: nn.Module) -> None:
+    """Fold every batch norm that directly follows a convolution among a module's children."""
+    previous: tuple[str, nn.Conv2d] | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and previous is not None:
+            setattr(module, previous[0], fuse_conv_bn_eval(previous[1], child))
+            if type(child) is nn.BatchNorm2d:
+                setattr(module, name, nn.Identity())
+            else:  # timm's norm layers carry their activation
+                act = getattr(child, "act", nn.Identity())
+                setattr(module, name, act)
+            previous = None
+        elif isinstance(child, nn.Conv2d):
+            previous = (name, child)
+        else:
+            previous = None
+            _fold(child)
+
+

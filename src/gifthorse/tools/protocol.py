@@ -1,0 +1,107 @@
+"""The door every tool uses: `Tool`, and `Subject`, which is all that a tool may know.
+
+A `Subject` is built from the model's public part only; the key is never in its process state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ToolError
+from ..models.classifier import Classifier
+from ..types import Emits, Evidence, Family, Need, Pictures, Task
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Pictures of single objects to search: names and ``(n, s, s, 3)`` uint8, with no trigger label."""
+
+    names: tuple[str, ...]
+    pictures: Pictures
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a tool may look at. Fields it did not ask for through ``needs`` are None.
+
+    Attributes:
+        model: the suspect network; input ``(n, 3, h, w)`` float in [0, 1], output logits.
+        tasks: the targets to explain, all at once, so that tools can batch over them.
+        clean: ``(n, h, w, 3)`` uint8 clean pictures.
+        labels: ``(n,)`` their classes.
+        twin: the clean twin.
+        triggered: for each task id triggered pictures ``(n, h, w, 3)`` uint8, footprint not shown.
+        bank: pictures of single objects.
+        answer: for each task id the trigger's own renderings; sentinels only.
+        answer_masks: for each task id ``(n, h, w)`` bool footprints of `triggered`; sentinels only.
+    """
+
+    model: Classifier
+    tasks: tuple[Task, ...]
+    clean: Pictures | None = None
+    labels: NDArray[np.int64] | None = None
+    twin: Classifier | None = None
+    triggered: Mapping[str, Pictures] | None = None
+    bank: Bank | None = None
+    answer: Mapping[str, Pictures] | None = None
+    answer_masks: Mapping[str, NDArray[np.bool_]] | None = None
+
+    @property
+    def size(self) -> int:
+        """Side of the square input in pixels."""
+        return self.model.size
+
+    def need_clean(self) -> tuple[Pictures, NDArray[np.int64]]:
+        """The clean pictures and labels.
+
+        Raises:
+            ToolError: the tool did not declare `Need.CLEAN`.
+        """
+        if self.clean is None or self.labels is None:
+            raise ToolError("this tool reads clean pictures: add Need.CLEAN to its needs")
+        return self.clean, self.labels
+
+    def need_triggered(self) -> Mapping[str, Pictures]:
+        """The triggered pictures of each task.
+
+        Raises:
+            ToolError: the tool did not declare `Need.TRIGGERED`.
+        """
+        if self.triggered is None:
+            raise ToolError("this tool reads triggered pictures: add Need.TRIGGERED to its needs")
+        return self.triggered
+
+    def need_bank(self) -> Bank:
+        """The picture bank.
+
+        Raises:
+            ToolError: the tool did not declare `Need.BANK`.
+        """
+        if self.bank is None:
+            raise ToolError("this tool searches pictures: add Need.BANK to its needs")
+        return self.bank
+
+
+class Tool(Protocol):
+    """A frozen dataclass whose fields are its parameters; `run` answers every task in one call."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    family: ClassVar[Family]
+    needs: ClassVar[frozenset[Need]]
+    emits: ClassVar[Emits]
+
+    def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
+        """Evidence for every task, in the order of ``subject.tasks``.
+
+        Args:
+            subject: what may be looked at.
+            pictures: how many pictures to show per task (heat-map tools explain every triggered picture).
+            seed: the same seed gives the same bytes on a CPU.
+        """
+        ...
