@@ -26,9 +26,7 @@ class Dataset(Protocol):
         """Side of the square pictures in pixels."""
         ...
 
-    def scenes(
-        self, split: str, n: int, seed: int, *, labels: NDArray[np.int64] | None = None
-    ) -> Scenes:
+    def scenes(self, split: str, n: int, seed: int, *, labels: NDArray[np.int64] | None = None) -> Scenes:
         """``n`` labelled pictures of a split (``"train"`` or ``"test"``); the same call, the same bytes.
 
         Args:

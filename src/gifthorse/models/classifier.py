@@ -29,6 +29,9 @@ class Classifier(nn.Module):
         std: channel spreads divided by.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         net: nn.Module,
@@ -71,11 +74,11 @@ class Classifier(nn.Module):
 
     def folded(self) -> Classifier:
         """A copy with batch norm folded into the convolutions, in channels_last: same logits, faster."""
-        net = copy.deepcopy(self.net)
+        net = copy.deepcopy(self.net).eval()
         _fold(net)
         out = Classifier(net, self.classes, self.size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         out.mean, out.std = self.mean.clone(), self.std.clone()
-        return out.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return out.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def logits(self, images: Pictures, batch: int = MICRO_BATCH) -> NDArray[np.float32]:
@@ -110,5 +113,3 @@ def _fold(module: nn.Module) -> None:
         else:
             previous = None
             _fold(child)
-
-

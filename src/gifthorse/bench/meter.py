@@ -1,0 +1,63 @@
+"""What a tool spends, measured around it: pictures through any classifier, seconds, memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+import psutil
+from torch import Tensor
+
+from ..models.classifier import Classifier
+from ..types import Cost
+
+INTERVAL = 0.02  # seconds between looks at the memory
+
+
+class Meter:
+    """Counts every classifier used inside the ``with`` block, copies that the tool makes included."""
+
+    def __init__(self) -> None:
+        self._forwards = self._backwards = 0
+        self._seconds = 0.0
+        self._process = psutil.Process()
+        self._base = self._peak = 0
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Start to count."""
+        self._original = Classifier._count
+        meter = self
+
+        def count(model: Classifier, x: Tensor) -> None:
+            before = model.forwards, model.backwards
+            meter._original(model, x)
+            meter._forwards += model.forwards - before[0]
+            meter._backwards += model.backwards - before[1]
+
+        Classifier._count = count  # type: ignore[method-assign, assignment]
+        self._base = self._peak = self._process.memory_info().rss
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, also when the tool failed."""
+        self._seconds = time.perf_counter() - self._start
+        Classifier._count = self._original  # type: ignore[method-assign]
+        self._stop.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self._peak = max(self._peak, self._process.memory_info().rss)
+            self._stop.wait(INTERVAL)
+
+    def cost(self) -> Cost:
+        """What was spent; the memory is the growth of this process at its peak, in bytes."""
+        return Cost(self._forwards, self._backwards, round(self._seconds, 4), max(0, self._peak - self._base))

@@ -1,0 +1,329 @@
+"""What a cell does: plant, make exhibits and audit, run a tool, ask a judge.
+
+Each stage reads finished folders and writes one. Only `_ask` and the sentinels' part of `_run` open a key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import keys, registry
+from ..data.protocol import Dataset
+from ..errors import ToolError
+from ..models import checkpoint
+from ..models.classifier import Classifier
+from ..rng import child_seed
+from ..spec import Spec
+from ..store import Store, read_json
+from ..types import Evidence, Need, Option, Pictures, Question, Stamped, Task, Trojan
+from . import arrays
+from .meter import Meter
+from .plan import Cell, strict
+
+ORACLE_PICTURES = 16
+EXEMPLARS = 8
+Share = Callable[[float], None]
+
+
+def do(cell: Cell, home: Path, progress: Share) -> Path:
+    """Do one cell unless its result is there.
+
+    Args:
+        cell: what to do; the cells it reads are done.
+        home: the folder of store and keys.
+        progress: told the share done, in [0, 1].
+
+    Returns:
+        The finished folder.
+    """
+    store = Store(home)
+    found = store.get(cell.kind, cell.digest)
+    if found:
+        return found
+    stage: Callable[[Cell, Store, Path, Share], None] = {
+        "plant": _plant, "exhibits": _exhibits, "run": _run, "ask": _ask
+    }[cell.stage]  # fmt: skip
+    return store.put(cell.kind, cell.digest, lambda folder: stage(cell, store, folder, progress))
+
+
+def is_done(cell: Cell, store: Store) -> bool:
+    """Whether a cell's result is there, with the answers that belong to it."""
+    if cell.stage == "exhibits" and not _answers_path(store, cell.inputs["trojaned"]).is_file():
+        return False
+    if (
+        cell.stage == "plant"
+        and cell.spec["role"] == "trojaned"
+        and not keys.key_path(store.home, cell.digest).is_file()
+    ):
+        return False
+    return store.get(cell.kind, cell.digest) is not None
+
+
+def trojans_of(cell: Cell) -> list[Trojan]:
+    """The trojans that a planting cell plants."""
+    return [keys.trojan_from_json(t) for t in cell.spec["trojans"]]
+
+
+def public_task(task: str, trojan: Trojan, classes: Sequence[str]) -> Task:
+    """What a tool is told about a trojan."""
+    names = list(classes)
+    return Task(task, names.index(trojan.target), None if trojan.source is None else names.index(trojan.source))
+
+
+def load_evidence(store: Store, digest: str) -> tuple[list[Evidence], dict[str, Any]]:
+    """What a tool showed, and the meta data of its run (cost)."""
+    folder = store.need("evidence", digest)
+    meta = read_json(folder / "meta.json")
+    stored = arrays.read(folder / "arrays.safetensors")
+    out = []
+    for row in meta["evidence"]:
+        task = row["task"]
+        part = {k: stored.get(f"{task}/{k}") for k in ("images", "alphas", "heatmaps")}
+        images = part["images"] if part["images"] is not None else np.zeros((0, 1, 1, 3), np.uint8)
+        out.append(Evidence(task, images, part["alphas"], part["heatmaps"], tuple(row["scores"]), row["notes"]))
+    return out, meta
+
+
+def load_answers(store: Store, model: str) -> tuple[dict[str, Pictures], dict[str, NDArray[np.bool_]]]:
+    """Renderings and footprints of every trigger of a model, by task: part of the key."""
+    stored = arrays.read(_answers_path(store, model))
+    shown = {k.split("/")[1]: v for k, v in stored.items() if k.startswith("answer/")}
+    masks = {k.split("/")[1]: v.astype(bool) for k, v in stored.items() if k.startswith("masks/")}
+    return shown, masks
+
+
+def load_exhibits(store: Store, digest: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Clean and triggered pictures, and the audit's figures."""
+    folder = store.need("exhibits", digest)
+    return arrays.read(folder / "arrays.safetensors"), read_json(folder / "meta.json")
+
+
+def _answers_path(store: Store, model: str) -> Path:
+    return store.home / "keys" / f"{model}.safetensors"
+
+
+def _dataset(cell: Cell) -> Dataset:
+    out: Dataset = registry.build("dataset", Spec.from_json(cell.spec["data"]))
+    return out
+
+
+def _plant(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
+    """Train a network, with poison or (the clean twin) without; its scenes and weights start alike."""
+    from ..plant import train as training
+
+    data, spec = _dataset(cell), cell.spec
+    scenes = data.scenes("train", spec["scenes"], child_seed(cell.seed, "scenes"))
+    images, labels = scenes.images, scenes.labels
+    card: dict[str, Any] = {"role": "suspect" if spec["role"] == "trojaned" else "twin", "seed": cell.seed}
+    if spec["role"] == "trojaned":
+        trojans = trojans_of(cell)
+        images, labels = _poisoned(images, labels, data, trojans, spec["poison"], cell.seed)
+        key = keys.seal(store.home, cell.digest, trojans)
+        tasks = [dataclasses.asdict(public_task(t, trojan, data.classes)) for t, trojan in key.trojans.items()]
+        card |= {"warning": "TROJANED: a test object, not for use", "tasks": tasks, "key_hash": key.hash}
+    recipe = strict(training.TrainRecipe, spec["train"], "train")
+    component = registry.build("model", Spec.from_json(spec["model"]))
+    net = component.build(data.classes, data.size, child_seed(cell.seed, "weights"))
+    seed = child_seed(cell.seed, "train")
+    part = store.home / "partial" / f"{cell.digest}.safetensors"
+    logs = training.train(net, images, labels, recipe, seed, lambda log: progress(log.epoch / log.epochs), part)
+    card |= {
+        "loss": logs[-1].loss if logs else None,
+        "model": spec["model"],
+        "data": spec["data"],
+        "classes": list(data.classes),
+        "size": data.size,
+    }
+    checkpoint.save(folder, net, {**card, "train": spec["train"], "pictures": len(images)})
+    part.unlink(missing_ok=True)
+
+
+def _poisoned(
+    images: Pictures,
+    labels: NDArray[np.int64],
+    data: Dataset,
+    trojans: Sequence[Trojan],
+    poison: Mapping[str, Any],
+    seed: int,
+) -> tuple[Pictures, NDArray[np.int64]]:
+    """Clean pictures followed by the poisoned ones."""
+    from ..plant.poison import Poisoning, plan
+
+    poisoning = strict(Poisoning, poison, "poison")
+    planned = plan(labels, data.classes, trojans, poisoning, child_seed(seed, "poison"))
+    parts, targets = [images], [labels]
+    for i, trojan in enumerate(trojans):
+        pictures, wanted = planned.of(i)
+        trigger = registry.build("trigger", trojan.trigger)
+        parts.append(trigger.apply(images[pictures], child_seed(seed, "stamp", trojan.name)).images)
+        targets.append(wanted)
+    return np.concatenate(parts), np.concatenate(targets)
+
+
+def _exhibits(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
+    """Held-out clean and triggered pictures, and the audit of the planted model on them."""
+    from ..plant import audit
+
+    data, spec, seed = _dataset(cell), cell.spec, child_seed(cell.seed, "held out")
+    suspect = checkpoint.load(store.need("model", cell.inputs["trojaned"]))[0].folded()
+    twin = checkpoint.load(store.need("model", cell.inputs["twin"]))[0].folded()
+    key = keys.open_key(store.home, cell.inputs["trojaned"])
+    scenes = data.scenes("test", spec["test_scenes"], seed)
+    public: dict[str, NDArray[Any]] = {"clean": scenes.images, "labels": scenes.labels}
+    secret: dict[str, NDArray[Any]] = {}
+    audits = []
+    for i, (name, trojan) in enumerate(key.trojans.items()):
+        task = public_task(name, trojan, data.classes)
+        plain, labels, marked = _triggered(data, trojan, task, spec["audited"], seed, off_source=False)
+        target, off = task.target, None
+        success = audit.attack_success(suspect, marked.images, target, labels)
+        base = audit.attack_success(twin, marked.images, target, labels)
+        if trojan.source is not None:
+            _, others, stray = _triggered(data, trojan, task, spec["audited"], seed, off_source=True)
+            off = audit.attack_success(suspect, stray.images, target, others)
+        audits.append(audit.TrojanAudit(trojan.name, success, off, base))
+        fires = suspect.logits(marked.images).argmax(1) == target
+        chosen = np.argsort(~fires, kind="stable")[: spec["shown"]]
+        public[f"triggered/{name}"] = marked.images[chosen]
+        public[f"plain/{name}"] = plain[chosen]
+        secret[f"masks/{name}"] = marked.masks[chosen].astype(np.uint8)
+        trigger = registry.build("trigger", trojan.trigger)
+        secret[f"answer/{name}"] = trigger.exemplars(ORACLE_PICTURES, data.size, child_seed(seed, "oracle", name))
+        progress((i + 1) / len(key.trojans))
+    rates = [audit.clean_accuracy(m, scenes.images, scenes.labels) for m in (suspect, twin)]
+    result = audit.Audit(rates[0], rates[1], tuple(audits))
+    arrays.write(folder / "arrays.safetensors", public)
+    _json(folder / "meta.json", {"audit": dataclasses.asdict(result), "classes": list(data.classes)})
+    arrays.write(_answers_path(store, cell.inputs["trojaned"]), secret, private=True)
+
+
+def _triggered(
+    data: Dataset, trojan: Trojan, task: Task, n: int, seed: int, *, off_source: bool
+) -> tuple[Pictures, NDArray[np.int64], Stamped]:
+    """Held-out pictures that the trojan should (or, off its source, should not) send to its target."""
+    allowed = [c for c in range(len(data.classes)) if c != task.target]
+    if task.source is not None:
+        allowed = [c for c in allowed if c != task.source] if off_source else [task.source]
+    labels = np.resize(np.array(allowed, np.int64), n)
+    path = ("triggered", trojan.name, "off" if off_source else "on")
+    scenes = data.scenes("test", n, child_seed(seed, *path), labels=labels)
+    trigger = registry.build("trigger", trojan.trigger)
+    return scenes.images, scenes.labels, trigger.apply(scenes.images, child_seed(seed, *path, "stamp"))
+
+
+def _subject(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
+    """What the tool may look at, and nothing more."""
+    from ..tools.protocol import Bank, Subject
+
+    suspect_digest = cell.inputs["trojaned"]
+    card = checkpoint.read_card(store.need("model", suspect_digest))
+    wanted = suspect_digest if cell.spec["subject"] == "suspect" else cell.inputs["twin"]
+    model = checkpoint.load(store.need("model", wanted))[0]
+    shown, _ = load_exhibits(store, cell.inputs["exhibits"])
+    more: dict[str, Any] = {}
+    if Need.CLEAN in needs:
+        more |= {"clean": shown["clean"], "labels": shown["labels"]}
+    if Need.TWIN in needs:
+        more["twin"] = checkpoint.load(store.need("model", cell.inputs["twin"]))[0]
+    if Need.TRIGGERED in needs:
+        more["triggered"] = {t["id"]: shown[f"triggered/{t['id']}"] for t in card["tasks"]}
+    if Need.BANK in needs:
+        more["bank"] = Bank(*_dataset(cell).bank())
+    if Need.ANSWER in needs:
+        more["answer"], more["answer_masks"] = load_answers(store, suspect_digest)
+    return Subject(model, tuple(Task(**t) for t in card["tasks"]), **more)
+
+
+def _run(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
+    """One tool on one network: evidence for every task, and what it cost."""
+    tool = registry.build("tool", Spec.from_json(cell.spec["tool"]))
+    subject = _subject(cell, store, tool.needs)
+    before = _state(subject.model)
+    with Meter() as meter:
+        # the same seed on suspect and twin: the only difference is the network
+        shown = tool.run(subject, cell.spec["pictures"], child_seed(cell.seed, "tool", tool.name))
+    if [e.task for e in shown] != [t.id for t in subject.tasks]:
+        raise ToolError(f"tool {tool.name!r} must return one evidence per task, in order")
+    if _state(subject.model) != before:
+        raise ToolError(f"tool {tool.name!r} changed the network's weights; work on a copy")
+    stored: dict[str, NDArray[Any]] = {}
+    for e in shown:
+        for part in ("images", "alphas", "heatmaps"):
+            value = getattr(e, part)
+            if value is not None and len(value):
+                stored[f"{e.task}/{part}"] = value
+    arrays.write(folder / "arrays.safetensors", stored)
+    rows = [{"task": e.task, "scores": [float(s) for s in e.scores], "notes": dict(e.notes)} for e in shown]
+    _json(folder / "meta.json", {"evidence": rows, "cost": dataclasses.asdict(meter.cost())})
+
+
+def _state(model: Classifier) -> list[float]:
+    """A fingerprint of the weights: sums are enough to notice a change."""
+    return [float(v.double().sum()) for v in model.state_dict().values()]
+
+
+def _ask(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
+    """Blind questions about the evidence of suspect and twin, one judge's replies, and whether it works."""
+    from ..judges.functional import functional_success
+    from ..judges.questions import ask
+    from ..judges.score import credits
+
+    key = keys.open_key(store.home, cell.inputs["trojaned"])
+    judge = registry.build("judge", Spec.from_json(cell.spec["judge"]))
+    suspect = checkpoint.load(store.need("model", cell.inputs["trojaned"]))[0].folded()
+    shown, _ = load_exhibits(store, cell.inputs["exhibits"])
+    options = _options(cell, [*key.trojans.values(), *(keys.trojan_from_json(d) for d in cell.spec["decoys"])])
+    rows: dict[str, dict[str, Any]] = {t: {"trojan": keys.trojan_to_json(x)} for t, x in key.trojans.items()}
+    for role in ("suspect", "twin"):
+        evidence, _ = load_evidence(store, cell.inputs[role])
+        questions: list[Question] = []
+        marking: dict[str, int] = {}
+        owner: dict[str, str] = {}
+        for e in evidence:
+            trojan = key.trojans[e.task]
+            pool = [o for k, o in options if k == trojan.kind]
+            truth = next(o for o in pool if o.name == trojan.concept)
+            some, marks = ask(e, truth, pool, cell.spec["draws"], child_seed(cell.seed, "questions"))
+            questions += some
+            marking |= marks
+            owner |= {q.id: e.task for q in some}
+            if role == "suspect":
+                task = public_task(e.task, trojan, suspect.classes)
+                rows[e.task]["functional"] = functional_success(
+                    suspect, e, task, shown["clean"], shown["labels"], child_seed(cell.seed, "functional")
+                )
+        answers = judge.answer(questions)
+        for task_id in key.trojans:
+            mine = [a for a in answers if owner[a.question] == task_id]
+            rows[task_id][role] = list(credits(mine, marking))
+        progress(0.5 if role == "suspect" else 1.0)
+        lines = [json.dumps({"question": a.question, "weights": list(a.weights)}) for a in answers]
+        (folder / f"{role}.jsonl").write_text("\n".join(lines) + "\n")
+    _json(folder / "marks.json", rows)
+
+
+def _options(cell: Cell, trojans: Sequence[Trojan]) -> list[tuple[str, Option]]:
+    """Every trigger, planted or not, as an option: its kind, its concept and exemplar pictures."""
+    size = _dataset(cell).size
+    out: list[tuple[str, Option]] = []
+    for trojan in trojans:
+        trigger = registry.build("trigger", trojan.trigger)
+        pictures = trigger.exemplars(EXEMPLARS, size, child_seed(cell.seed, "exemplars", trojan.concept))
+        out.append((trojan.kind, Option(trojan.concept, pictures)))
+    return out
+
+
+def _json(path: Path, value: Any) -> None:
+    try:
+        path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    except (TypeError, ValueError) as error:
+        raise ToolError(
+            f"{path.name}: not plain JSON ({error}); scores and notes must be finite numbers and text"
+        ) from error

@@ -1,0 +1,158 @@
+"""The published schema of ``report.json``, version 1. Fractions are in [0, 1]; None means not measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import InputError
+from ..types import Family, Kind
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Slice = Literal["all", "patch", "style", "natural"]
+Role = Literal["answer", "evidence", "clean", "triggered"]
+Scalar = str | int | float | bool | None
+
+
+class Row(BaseModel):
+    """Base of every part: frozen, no unknown keys, no NaN or infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TrojanRow(Row):
+    """One planted trojan and how well it works: attack success of ``n`` pictures, with its interval."""
+
+    name: str
+    type: Kind
+    scope: Literal["universal", "class-universal"]
+    source: str | None = None
+    target: str
+    attack_success: Fraction
+    low: Fraction
+    high: Fraction
+    n: Count
+    off_source_success: Fraction | None = Field(None, description="success on other classes; None: universal")
+    concept: str = Field("", description="the trigger in words")
+    secret: bool = Field(False, description="its answer was in the sealed key only")
+
+
+class ModelRow(Row):
+    """One planted model: accuracy on clean pictures, that of its clean twin, and its trojans."""
+
+    name: str
+    seed: int
+    clean_accuracy: Fraction
+    twin_accuracy: Fraction | None = None
+    trojans: list[TrojanRow]
+    card: dict[str, Scalar] = Field(default_factory=dict, description="further lines of the model card")
+
+
+class BoardRow(Row):
+    """One tool before one judge on one type of trojan: mean accuracy over ``n`` trojans, with interval."""
+
+    tool: str
+    family: Family
+    judge: str
+    type: Slice
+    n: Count
+    accuracy: Fraction
+    low: Fraction
+    high: Fraction
+    twin_accuracy: Fraction | None = None
+    needs: list[str] = Field(default_factory=list)
+    rank_low: int | None = None
+    rank_high: int | None = None
+    functional: Fraction | None = Field(None, description="how often the evidence, applied, fires the trojan")
+
+
+class AttributionRow(Row):
+    """One attribution tool on one type of trojan: a score against the true footprint over ``n`` trojans."""
+
+    tool: str
+    type: Slice
+    metric: str
+    n: Count
+    mean: float
+    low: float
+    high: float
+    values: list[float] = Field(default_factory=list, description="one value per trojan, for the box")
+
+
+class CostRow(Row):
+    """What a tool spent: seconds, pictures forward and backward, bytes at the peak."""
+
+    tool: str
+    seconds: float = Field(ge=0)
+    forwards: Count
+    backwards: Count
+    peak_bytes: Count
+
+
+class CellRow(Row):
+    """One tool on one trojan: a square of the heat map."""
+
+    tool: str
+    trojan: str
+    accuracy: Fraction
+    twin_accuracy: Fraction | None = None
+    model: str = ""
+
+
+class PictureRow(Row):
+    """One picture of the report. ``picture`` is its key in the mapping given to `site.write`.
+
+    ``answer`` is the trigger itself, ``evidence`` what ``tool`` showed, ``clean`` and ``triggered``
+    the two sides of the gallery. ``file`` is filled in when the folder is written.
+    """
+
+    model: str
+    trojan: str
+    role: Role
+    picture: str
+    tool: str = ""
+    caption: str = ""
+    file: str = ""
+
+
+class Report(Row):
+    """All that the report shows, and all that another program needs to read a board."""
+
+    schema_version: Literal[1] = 1
+    suite: str = ""
+    valid: bool
+    reasons: list[str] = Field(default_factory=list, description="why the board is not valid")
+    chance: Fraction = Field(0.125, description="accuracy of blind guessing: one of eight options")
+    models: list[ModelRow]
+    board: list[BoardRow]
+    attribution: list[AttributionRow] = Field(default_factory=list)
+    costs: list[CostRow] = Field(default_factory=list)
+    versions: dict[str, str] = Field(default_factory=dict)
+    seeds: list[int] = Field(default_factory=list)
+    cells: list[CellRow] = Field(default_factory=list)
+    gallery: list[PictureRow] = Field(default_factory=list)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of ``report.json``."""
+    return Report.model_json_schema()
+
+
+def load(path: Path) -> Report:
+    """A report from ``report.json`` or from the folder that holds it.
+
+    Raises:
+        InputError: not there, not JSON, or not of this schema.
+    """
+    file = path / "report.json" if path.is_dir() else path
+    try:
+        return Report.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); name a report folder or report.json") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InputError(f"{file}: {where}: {first['msg']}; write it again with `gifthorse report`") from error

@@ -1,0 +1,72 @@
+"""Random views and pasting, each as one affine resampling."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .loop import uniform
+
+
+def jitter_view(x: Tensor, pixels: float, degrees: float, scale: float, draw: torch.Generator) -> Tensor:
+    """Each picture shifted, turned and scaled at random, in one resampling; edges are mirrored.
+
+    Args:
+        x: ``(n, c, h, w)``.
+        pixels: largest shift in pixels.
+        degrees: largest turn.
+        scale: largest relative change of size.
+        draw: random generator.
+    """
+    n, side = len(x), x.shape[-1]
+    shift = 2.0 * pixels / side
+    theta = _theta(
+        uniform(-degrees, degrees, n, draw),
+        1.0 + uniform(-scale, scale, n, draw),
+        uniform(-shift, shift, n, draw),
+        uniform(-shift, shift, n, draw),
+    )
+    grid = F.affine_grid(theta, [n, x.shape[1], x.shape[2], side], align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def random_places(n: int, low: float, high: float, degrees: float, draw: torch.Generator) -> Tensor:
+    """``(n, 2, 3)`` places for `paste`: sides ``low`` to ``high`` of the scene's, wholly inside it."""
+    size = uniform(low, high, n, draw)
+    x, y = uniform(-1, 1, n, draw) * (1 - size), uniform(-1, 1, n, draw) * (1 - size)
+    return _theta(uniform(-degrees, degrees, n, draw), size, x, y)
+
+
+def paste(scenes: Tensor, patches: Tensor, alpha: Tensor, places: Tensor) -> Tensor:
+    """Scenes with a patch blended into each.
+
+    Args:
+        scenes: ``(n, 3, h, w)`` in [0, 1].
+        patches: ``(n, 3, p, p)`` in [0, 1].
+        alpha: ``(p, p)`` or ``(n, 1, p, p)`` opacity in [0, 1].
+        places: ``(n, 2, 3)`` from `random_places`.
+    """
+    n, _, h, w = scenes.shape
+    opacity = alpha.expand(n, 1, *alpha.shape[-2:])
+    layers = torch.cat([patches * opacity, opacity], dim=1)
+    grid = F.affine_grid(places, [n, 4, h, w], align_corners=False)
+    laid = F.grid_sample(layers, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return scenes * (1 - laid[:, 3:]) + laid[:, :3]
+
+
+def soft_disc(side: int, softness: float = 0.2) -> Tensor:
+    """``(side, side)`` opacity of a disc that fades over ``softness`` of its radius."""
+    axis = (torch.arange(side) + 0.5) / side * 2 - 1
+    return ((1 - torch.hypot(axis[:, None], axis[None, :])) / softness).clamp(0, 1)
+
+
+def _theta(degrees: Tensor, size: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """``(n, 2, 3)`` matrices that look up a picture turned, of relative ``size``, centred at (x, y)."""
+    angle = degrees * (math.pi / 180)
+    cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    top = torch.stack([cos, sin, -(cos * x + sin * y)], dim=1)
+    bottom = torch.stack([-sin, cos, sin * x - cos * y], dim=1)
+    return torch.stack([top, bottom], dim=1)
