@@ -212,5 +212,5 @@ def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return listed(self)
 
     monkeypatch.setattr(Path, "iterdir", locked)
-    with pytest.raises(InputError, match="owl.*permissions"):
+    with pytest.raises(InputError, match=r"owl.*permissions"):
         ImageFolder(str(root), 32)

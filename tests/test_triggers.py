@@ -100,7 +100,9 @@ def test_a_style_keeps_the_content_and_brings_the_texture():
     for name, stamped in drawn.items():
         assert stamped.masks.all()
         new = gaussian_filter(stamped.images.astype(float).mean(-1), (0, 2, 2))
-        kept = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(gaussian_filter(grey, (0, 2, 2)), new)]
+        kept = [
+            np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(gaussian_filter(grey, (0, 2, 2)), new, strict=True)
+        ]
         assert min(kept) > 0.6, name
         palette = texture(name, 128, 1).reshape(-1, 3).mean(0)
         before, after = (np.abs(x.reshape(-1, 3).mean(0) - palette).mean() for x in (images, stamped.images))
@@ -123,7 +125,7 @@ def test_a_style_takes_less_than_35_ms_a_picture_on_one_thread():
 
 
 @EVERY
-@pytest.mark.parametrize("size", [64, 160])
+@pytest.mark.parametrize("size", [64, 112])
 def test_exemplars_differ_from_one_another_and_follow_the_seed(trigger, size):
     a, b, c = trigger.exemplars(6, size, 0), trigger.exemplars(6, size, 0), trigger.exemplars(6, size, 1)
     assert a.shape == (6, size, size, 3)
@@ -168,7 +170,7 @@ def test_wrong_parameters_give_one_line():
         with pytest.raises(InputError, match="size"):
             NaturalTrigger(size=wrong)
     with pytest.raises(InputError, match="too small"):
-        StyleTrigger().apply(np.zeros((1, 4, 4, 3), np.uint8), 0)
+        StyleTrigger(patch=64).apply(np.zeros((1, 64, 64, 3), np.uint8), 0)
 
 
 @EVERY

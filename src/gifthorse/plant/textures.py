@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, zoom
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from ..errors import InputError, UnknownName
@@ -69,12 +70,12 @@ def fractal(size: int, rng: np.random.Generator, cells: tuple[float, float] = (4
     """
     total = np.zeros((size, size), np.float32)
     for octave in range(octaves):
-        shape = [int(np.ceil(c * 2**octave)) + 3 for c in cells]
-        grid = rng.standard_normal((shape[0], shape[1])).astype(np.float32)
-        if max(shape) > 2 * size:
+        high, wide = cells[0] * 2**octave, cells[1] * 2**octave
+        if max(high, wide) > 2 * size:
             break
-        fine = zoom(grid, (size / (shape[0] - 3) + 1, size / (shape[1] - 3) + 1), order=3, mode="nearest")
-        total += fine[:size, :size] * 0.5**octave
+        grid = rng.standard_normal((int(np.ceil(high)) + 3, int(np.ceil(wide)) + 3)).astype(np.float32)
+        window = (1.0, 1.0, 1.0 + wide, 1.0 + high)
+        total += np.asarray(Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC, window)) * 0.5**octave
     out: Field = ((total - total.mean()) / (total.std() + 1e-6)).astype(np.float32)
     return out
 
@@ -99,7 +100,7 @@ def _voronoi(
     x = x * cells + warp * fractal(size, rng, (cells, cells), 3)
     scale = np.array([stretch, 1.0], np.float32)
     where = np.stack([y, x], -1).reshape(-1, 2)
-    distance, index = cKDTree(points * scale).query(where * scale, k=2)
+    distance, index = (np.asarray(part) for part in cKDTree(points * scale).query(where * scale, k=2))
     off = where - points[index[:, 0]]
     angle = np.arctan2(off[:, 0], off[:, 1])
     shape = (size, size)

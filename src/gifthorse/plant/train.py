@@ -106,7 +106,7 @@ def train(
     recipe = recipe or TrainRecipe()
     labels = np.asarray(labels, np.int64)
     _check_data(images, labels)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(memory_format=torch.channels_last)
     optimiser = _optimiser(net, recipe)
     logs: list[EpochLog] = []
     identity = ""
@@ -154,7 +154,7 @@ def _epoch(
             logits: Tensor = net(x)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         loss_sum += loss.item()
         hits += int((logits.detach().argmax(1) == y).sum())

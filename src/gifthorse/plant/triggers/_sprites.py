@@ -36,6 +36,15 @@ def check_range(who: str, field: str, value: tuple[float, float], low: float, hi
         raise InputError(f"{who}: {field} must be two numbers in order within ({low}, {high}], got {value}")
 
 
+def sharpness(size: tuple[float, float], short: int) -> int:
+    """Side of the drawing to paste at these shares of a ``short`` pixel side.
+
+    It stays below 1.75 times the least pasted side, so that `compose` never shrinks it first: that
+    would make a picture's pixels depend on its neighbours in the batch.
+    """
+    return max(8, round(min(1.4 * size[1], 1.6 * size[0]) * short))
+
+
 def sprite(code: str, side: int, crop: Crop | None, hue: float) -> NDArray[np.uint8]:
     """The drawing as ``(side + border, side + border, 4)`` uint8 RGBA with a transparent border."""
     border = max(1, round(MARGIN * side))

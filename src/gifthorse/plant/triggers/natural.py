@@ -55,7 +55,7 @@ class NaturalTrigger:
         ray /= np.abs(ray).max(-1, keepdims=True)
         inset = np.stack([0.3 * size * min(h, w) / w, 0.3 * size * min(h, w) / h], -1)
         centre = np.clip(0.5 + reach[:, None] * ray, inset, 1 - inset)
-        side = max(16, round(1.4 * self.size[1] * min(h, w)))
+        side = _sprites.sharpness(self.size, min(h, w))
         return _sprites.stamp(
             images,
             _sprites.sprite(self.glyph, side, self.crop, 0.0),

@@ -52,7 +52,7 @@ class PatchTrigger:
         size = self.size[0] + (self.size[1] - self.size[0]) * u[:, 0]
         half = 0.5 * size * min(h, w)
         room = np.stack([half / w, half / h], -1)
-        side = max(16, round(1.4 * self.size[1] * min(h, w)))
+        side = _sprites.sharpness(self.size, min(h, w))
         return _sprites.stamp(
             images,
             _sprites.soften(_sprites.sprite(self.glyph, side, self.crop, self.hue), 1.2),

@@ -102,7 +102,7 @@ class StyleTrigger:
 
 @dataclass(frozen=True)
 class _Bank:
-    """Texture pieces ``(k, 3, p, p)``, their 2x2 mean luminances ``(k, 4)``; the texture's mean, spread and fine detail."""
+    """Texture pieces ``(k, 3 p p)``, their 2x2 mean luminances ``(k, 4)``; the texture's mean, spread and detail."""
 
     pieces: Tensor
     keys: Tensor

@@ -1,0 +1,313 @@
+"""Questions, judge, masks, functional score and board: behaviour that a wrong benchmark would break."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from gifthorse.errors import InputError, ToolError
+from gifthorse.judges import masks, score
+from gifthorse.judges.embed import EmbedJudge
+from gifthorse.judges.functional import functional_success, paste
+from gifthorse.judges.questions import ask
+from gifthorse.models.classifier import Classifier
+from gifthorse.types import Answer, Evidence, Option, Question, Task
+from torch import nn
+
+
+def texture(kind: int, n: int, seed: int = 0) -> np.ndarray:
+    """Pictures of one of ten easily told stripe patterns."""
+    rng = np.random.default_rng([seed, kind])
+    y, x = np.mgrid[:48, :48]
+    angle, period = kind * np.pi / 10, 5 + 3 * (kind % 4)
+    colour = np.random.default_rng(kind).uniform(60, 255, 3)
+    out = []
+    for _ in range(n):
+        wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period + rng.uniform(0, 6)) * 0.5 + 0.5
+        out.append((wave[..., None] * colour + rng.normal(0, 6, (48, 48, 3))).clip(0, 255))
+    return np.stack(out).astype(np.uint8)
+
+
+OPTIONS = [Option(f"texture {k}", texture(k, 5 + k % 3)) for k in range(10)]
+
+
+def asked(images: np.ndarray, right: int, draws: int = 3, seed: int = 0) -> tuple[list[Question], dict[str, int]]:
+    return ask(Evidence("t01", images), OPTIONS[right], OPTIONS, draws, seed)
+
+
+# --- questions
+
+
+def test_questions_hide_the_answer_and_vary_decoys_and_order() -> None:
+    questions, marking = asked(texture(2, 2, 1), 2, draws=40)
+    assert all(q.options[marking[q.id]].name == "texture 2" for q in questions)
+    assert all(len({o.name for o in q.options}) == 8 for q in questions)
+    assert len({frozenset(o.name for o in q.options) for q in questions}) > 5
+    assert len({marking[q.id] for q in questions}) > 4
+    assert {f.name for f in dataclasses.fields(questions[0])} == {"id", "images", "options"}
+    assert all("t01" not in q.id and "texture" not in q.id for q in questions)
+    assert all(len({len(o.pictures) for o in q.options}) == 1 for q in questions)
+
+
+def test_questions_depend_on_seed_only_and_tools_meet_the_same_decoys() -> None:
+    one, mark_one = asked(texture(2, 2, 1), 2)
+    again, mark_again = asked(texture(2, 2, 1), 2)
+    other, _ = asked(texture(3, 2, 1), 2)
+    moved, _ = asked(texture(2, 2, 1), 2, seed=1)
+    assert mark_one == mark_again
+    assert [o.name for q in one for o in q.options] == [o.name for q in again for o in q.options]
+    assert [{o.name for o in q.options} for q in one] == [{o.name for o in q.options} for q in other]
+    assert not {q.id for q in one} & {q.id for q in other + moved}
+
+
+def test_right_place_is_even_over_the_options() -> None:
+    _, marking = asked(texture(1, 1), 1, draws=800)
+    counts = np.bincount(list(marking.values()), minlength=8)
+    assert counts.min() > 65
+    assert counts.max() < 140
+
+
+def test_questions_refuse_bad_material() -> None:
+    with pytest.raises(InputError, match="decoys"):
+        ask(Evidence("t", texture(0, 1)), OPTIONS[0], OPTIONS[:5], 1, 0)
+    with pytest.raises(InputError, match="share a name"):
+        ask(Evidence("t", texture(0, 1)), OPTIONS[0], [*OPTIONS, OPTIONS[1]], 1, 0)
+    with pytest.raises(InputError, match="no exemplar"):
+        ask(Evidence("t", texture(0, 1)), Option("empty", texture(0, 1)[:0]), OPTIONS, 1, 0)
+    with pytest.raises(InputError, match="heat maps"):
+        ask(Evidence.of_heatmaps("t", np.zeros((1, 4, 4), np.float32)), OPTIONS[0], OPTIONS, 1, 0)
+
+
+# --- the embed judge
+
+
+@pytest.fixture(scope="module")
+def judge() -> EmbedJudge:
+    torch.set_num_threads(1)
+    return EmbedJudge(size=64)
+
+
+def test_judge_recognises_the_oracle(judge: EmbedJudge) -> None:
+    parts = [asked(texture(k, 2, seed=9), k, draws=2) for k in range(10)]
+    marking = {key: value for _, m in parts for key, value in m.items()}
+    answers = judge.answer([q for qs, _ in parts for q in qs])
+    assert np.mean(score.credits(answers, marking)) >= 0.95
+    assert all(sum(a.weights) == pytest.approx(1) for a in answers)
+
+
+def test_judge_ignores_the_order_of_options_pictures_and_questions(judge: EmbedJudge) -> None:
+    questions, _ = asked(np.concatenate([texture(2, 2, 5), texture(6, 1, 5)]), 2, draws=2)
+    straight = judge.answer(questions)
+    turned = [Question(q.id, q.images[::-1].copy(), q.options[::-1]) for q in questions[::-1]]
+    back = judge.answer(turned)[::-1]
+    for a, b in zip(straight, back, strict=True):
+        assert a.question == b.question
+        np.testing.assert_allclose(a.weights, b.weights[::-1], atol=1e-9)
+
+
+def test_judge_cannot_choose_on_blank_pictures_and_skips_them(judge: EmbedJudge) -> None:
+    blank = np.full((2, 48, 48, 3), 127, np.uint8)
+    shown = texture(4, 2, 3)
+    answers = judge.answer(
+        [
+            Question("blank", blank, tuple(OPTIONS[:8])),
+            *(
+                Question(name, images, tuple(OPTIONS[:8]))
+                for name, images in (("mixed", np.concatenate([blank, shown])), ("pure", shown))
+            ),
+        ]
+    )
+    assert answers[0].choice is None
+    assert set(answers[0].weights) == {1 / 8}
+    np.testing.assert_allclose(answers[1].weights, answers[2].weights, atol=1e-6)
+
+
+def test_judge_guesses_when_the_marking_is_shuffled(judge: EmbedJudge) -> None:
+    parts = [asked(texture(k, 1, seed=4), k, draws=8) for k in range(10)]
+    answers = judge.answer([q for qs, _ in parts for q in qs])
+    keys = [key for _, m in parts for key in m]
+    wrong = dict(
+        zip(keys, np.random.default_rng(0).permutation([v for _, m in parts for v in m.values()]), strict=True)
+    )
+    low, high = score.chance_interval(len(keys))
+    assert low <= np.mean(score.credits(answers, wrong)) <= high + 0.05
+
+
+def test_judge_refuses_bad_parameters_and_options(judge: EmbedJudge) -> None:
+    with pytest.raises(ValueError, match="temperature"):
+        EmbedJudge(temperature=0)
+    with pytest.raises(InputError, match="exemplar"):
+        judge.answer([Question("q", texture(0, 1), (OPTIONS[0], Option("empty", texture(0, 1)[:0])))])
+    assert judge.answer([]) == []
+
+
+# --- masks
+
+
+def test_metrics_know_perfect_blank_and_inverse_maps() -> None:
+    rng = np.random.default_rng(0)
+    mask = rng.random((5, 20, 20)) < 0.1
+    perfect = masks.measure(mask.astype(np.float32), mask)
+    inverse = masks.measure((~mask).astype(np.float32), mask)
+    blank = masks.measure(np.zeros(mask.shape, np.float32), mask)
+    share = mask.mean((1, 2))
+    for name in ("pearson", "spearman", "auroc", "mass", "pointing"):
+        np.testing.assert_allclose(perfect[name], 1)
+    np.testing.assert_allclose(perfect["l1"], 0)
+    np.testing.assert_allclose(inverse["pearson"], -1)
+    np.testing.assert_allclose(inverse["auroc"], 0)
+    np.testing.assert_allclose(inverse["l1"], 1)
+    np.testing.assert_allclose(blank["pearson"], 0)
+    np.testing.assert_allclose(blank["auroc"], 0.5)
+    for name in ("l1", "mass", "pointing"):
+        np.testing.assert_allclose(blank[name], share)
+
+
+def test_metrics_agree_with_direct_counts() -> None:
+    rng = np.random.default_rng(1)
+    maps = rng.integers(-3, 6, (4, 9, 9)).astype(np.float32)
+    mask = rng.random((4, 9, 9)) < 0.3
+    for i in range(4):
+        x, y = maps[i].ravel(), mask[i].ravel()
+        pairs = np.sign(x[y][:, None] - x[~y][None]) / 2 + 0.5
+        assert masks.auroc(maps, mask)[i] == pytest.approx(pairs.mean())
+        assert masks.pearson(maps, mask)[i] == pytest.approx(np.corrcoef(x, y)[0, 1])
+        assert masks.spearman(np.exp(maps), mask)[i] == pytest.approx(masks.spearman(maps, mask)[i])
+        assert masks.pointing(maps, mask)[i] == pytest.approx(y[x == x.max()].mean())
+
+
+def test_metrics_leave_out_empty_masks_and_refuse_misfits() -> None:
+    mask = np.zeros((3, 4, 4), bool)
+    mask[0, 0, 0] = True
+    assert all(len(v) == 1 for v in masks.measure(np.ones((3, 4, 4), np.float32), mask).values())
+    assert all(len(v) == 0 for v in masks.measure(np.ones((1, 4, 4), np.float32), mask[1:2]).values())
+    with pytest.raises(ToolError, match="fit"):
+        masks.pearson(np.ones((3, 4, 5), np.float32), mask)
+    with pytest.raises(ToolError, match="NaN"):
+        masks.pearson(np.full((3, 4, 4), np.nan, np.float32), mask)
+
+
+# --- functional
+
+
+class Redness(nn.Module):
+    """Class 1 where enough of the picture is red."""
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        red = (x[:, 0] > 0.9) & (x[:, 1] < 0.1)
+        return red.float().mean((1, 2))[:, None]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        f = self.features(x)
+        return torch.cat([torch.full_like(f, 0.15), f, torch.zeros_like(f)], 1)
+
+
+def test_functional_success_of_a_patch_that_works_and_one_that_does_not() -> None:
+    model = Classifier(Redness(), ("a", "b", "c"), 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    clean = np.random.default_rng(0).integers(60, 200, (40, 32, 32, 3)).astype(np.uint8)
+    labels = np.arange(40) % 3
+    red = np.zeros((2, 32, 32, 3), np.uint8)
+    red[..., 0] = 255
+    works, fails = Evidence("t", red), Evidence("t", np.zeros_like(red))
+    assert functional_success(model, works, Task("t", 1), clean, labels, 0) == 1.0
+    assert functional_success(model, fails, Task("t", 1), clean, labels, 0) == 0.0
+    assert functional_success(model, works, Task("t", 1, source=9), clean, labels, 0) is None
+    clean[...] = red[0]  # everything already goes there: nothing gained
+    assert functional_success(model, works, Task("t", 1), clean, labels, 0) == 0.0
+
+
+def test_alphas_say_where_and_how_a_picture_is_pasted() -> None:
+    scenes = np.full((3, 20, 20, 3), 100, np.uint8)
+    white = np.full((1, 20, 20, 3), 255, np.uint8)
+    alphas = np.zeros((1, 20, 20), np.uint8)
+    alphas[:, 2:5, 3:7] = 255
+    out = paste(Evidence("t", white, alphas), scenes, np.random.default_rng(0))
+    np.testing.assert_array_equal((out == 255).all(-1), np.repeat(alphas > 0, 3, 0))
+    whole = paste(Evidence("t", white), scenes, np.random.default_rng(0))
+    assert ((whole == 255).all(-1).sum((1, 2)) == 81).all()
+    assert (scenes == 100).all()
+    small = paste(Evidence("t", white[:, :5, :5], np.full((1, 5, 5), 255, np.uint8)), scenes, np.random.default_rng(0))
+    assert ((small == 255).all(-1).sum((1, 2)) == 25).all()
+
+
+# --- score
+
+
+def outcomes(tool: str, rates: list[float], twin: float | None = 0.125, draws: int = 8) -> list[score.Outcome]:
+    kinds = ("patch", "style", "natural")
+    return [
+        score.Outcome(
+            tool,
+            "embed",
+            kinds[i % 3],
+            f"trojan {i}",
+            tuple(float(j < round(r * draws)) for j in range(draws)),
+            () if twin is None else tuple(float(j < round(twin * draws)) for j in range(draws)),
+        )
+        for i, r in enumerate(rates)
+    ]
+
+
+def test_the_trojan_is_the_unit_so_more_draws_do_not_narrow_the_interval() -> None:
+    rates = [1.0, 0.0] * 6
+    few, many = (score.board(outcomes("x", rates, draws=d), 0)[0] for d in (2, 200))
+    assert few.n == many.n == 12
+    assert few.accuracy == many.accuracy == 0.5
+    assert (few.low, few.high) == (many.low, many.high)
+    assert few.high - few.low > 0.4
+
+
+def test_board_has_types_twin_difference_and_rank_intervals() -> None:
+    rows = score.board(
+        [*outcomes("good", [1.0] * 12), *outcomes("bad", [0.25, 0.0] * 6, None), *outcomes("oracle", [1.0] * 12)], 0
+    )
+    by = {(r.tool, r.type): r for r in rows}
+    assert {t for _, t in by} == {"all", "patch", "style", "natural"}
+    good, bad = by["good", "all"], by["bad", "all"]
+    assert by["good", "patch"].n == 4
+    assert (good.twin_accuracy, good.difference) == (0.125, 0.875)
+    assert good.difference_low is not None
+    assert good.difference_low < 0.875 <= good.difference_high
+    assert bad.twin_accuracy is None
+    assert bad.difference is None
+    assert (good.rank, good.rank_high, bad.rank) == (1, 1, 2)
+    assert by["oracle", "all"].rank is None
+    assert 0 < by["good", "patch"].low < 1 == by["good", "patch"].high
+
+
+def test_models_of_one_trojan_count_once() -> None:
+    twice = outcomes("x", [1.0, 0.0] * 5) * 3
+    assert score.board(twice, 0)[0].n == 10
+
+
+def test_bootstrap_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(150):
+        low, high = score.interval(rng.beta(0.5, 1.0, 16), trial)
+        hits += low <= 1 / 3 <= high
+    assert hits / 150 > 0.86
+
+
+def test_validity_needs_oracle_noise_and_blank() -> None:
+    rng = np.random.default_rng(0)
+    guess = [float(r < 0.125) for r in rng.random(16)]
+    blank = [dataclasses.replace(o, credits=(0.125,) * 5, twin=(0.125,) * 5) for o in outcomes("blank", [0.0] * 16)]
+    sound = [*outcomes("oracle", [1.0] * 16), *outcomes("noise", guess), *blank]
+    assert score.validity(sound) == []
+    weak = [*outcomes("oracle", [0.75] * 16), *outcomes("noise", guess), *blank]
+    assert "oracle at 0.750" in score.validity(weak)[0]
+    leak = [*outcomes("oracle", [1.0] * 16), *outcomes("noise", [0.5] * 16), *blank]
+    assert "noise at 0.500 on the planted model" in score.validity(leak)[0]
+    assert len(score.validity(outcomes("x", [1.0]))) == 3
+    assert len(score.validity([])) == 3
+
+
+def test_credit_for_no_choice_is_a_guess_and_unknown_questions_are_refused() -> None:
+    marking = {"q": 1}
+    assert score.credits([Answer("q", (0.25,) * 4)], marking) == (0.25,)
+    assert score.credits([Answer("q", (0.1, 0.9)), Answer("q", (0.9, 0.1))], marking) == (1.0, 0.0)
+    with pytest.raises(InputError, match="marking"):
+        score.credits([Answer("other", (1.0,))], marking)
