@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from gifthorse.errors import InputError, ToolError
 from gifthorse.judges import masks, score
 from gifthorse.judges.embed import EmbedJudge
@@ -14,7 +16,6 @@ from gifthorse.judges.functional import functional_success, paste
 from gifthorse.judges.questions import ask
 from gifthorse.models.classifier import Classifier
 from gifthorse.types import Answer, Evidence, Option, Question, Task
-from torch import nn
 
 
 def texture(kind: int, n: int, seed: int = 0) -> np.ndarray:

@@ -15,7 +15,7 @@ from gifthorse.plant.triggers.patch import PatchTrigger
 from gifthorse.plant.triggers.style import StyleTrigger
 from gifthorse.rng import generator
 
-SPRITES = [PatchTrigger(), PatchTrigger("2B50", hue=-0.2), NaturalTrigger(), NaturalTrigger("1F374", (0, 0, 0.5, 1))]
+SPRITES = [PatchTrigger(), PatchTrigger("2B50", hue=0.2), NaturalTrigger(), NaturalTrigger("1F374", (0, 0, 0.5, 1))]
 STYLES = [StyleTrigger(), StyleTrigger("wood")]
 EVERY = pytest.mark.parametrize("trigger", [*SPRITES, *STYLES], ids=lambda t: f"{t.name}")
 

@@ -230,7 +230,7 @@ def _lineage(
         for judge in suite.judges:
             spec = {**shared, "judge": _full("judge", judge), "draws": suite.draws}
             spec["decoys"] = decoys
-            inputs = {r: runs[col.title, r].digest for r in ("suspect", "twin")}
+            inputs = {f"evidence {r}": runs[col.title, r].digest for r in ("suspect", "twin")}
             inputs |= {**pair, "exhibits": exhibits.digest}
             asks[col.title, judge.name] = Cell("ask", f"{who} · {judge.name} on {col.title}", seed, spec, inputs)
     return Lineage(seed, trojaned, twin, exhibits, runs, asks)

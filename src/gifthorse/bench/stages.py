@@ -282,7 +282,7 @@ def _ask(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
     options = _options(cell, [*key.trojans.values(), *(keys.trojan_from_json(d) for d in cell.spec["decoys"])])
     rows: dict[str, dict[str, Any]] = {t: {"trojan": keys.trojan_to_json(x)} for t, x in key.trojans.items()}
     for role in ("suspect", "twin"):
-        evidence, _ = load_evidence(store, cell.inputs[role])
+        evidence, _ = load_evidence(store, cell.inputs[f"evidence {role}"])
         questions: list[Question] = []
         marking: dict[str, int] = {}
         owner: dict[str, str] = {}

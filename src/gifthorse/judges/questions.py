@@ -73,7 +73,7 @@ def _check(evidence: Evidence, truth: Option, pool: Sequence[Option]) -> None:
         raise InputError(f"two decoys for {evidence.task} share a name; give every option its own")
     if len(pool) < OPTIONS - 1:
         raise InputError(
-            f"{len(pool)} decoys for {evidence.task}, but {OPTIONS} options need {OPTIONS - 1}; add some of the same kind"
+            f"{len(pool)} decoys for {evidence.task}, but {OPTIONS} options need {OPTIONS - 1}; add more of its kind"
         )
     for option in (truth, *pool):
         if len(option.pictures) == 0:

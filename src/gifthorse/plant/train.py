@@ -99,8 +99,8 @@ def train(
         One log per epoch, those before a resumption included.
 
     Raises:
-        InputError: pictures, labels and network do not fit together, or the checkpoint is damaged.
-        StoreError: the checkpoint belongs to another run or cannot be written.
+        InputError: pictures, labels and network do not fit together, or 'frozen' names nothing.
+        StoreError: the checkpoint is damaged, belongs to another run or cannot be written.
         GateError: the loss became NaN or infinite.
     """
     recipe = recipe or TrainRecipe()
@@ -225,7 +225,7 @@ def _optimiser(net: nn.Module, recipe: TrainRecipe) -> torch.optim.AdamW:
                 f"training recipe: no parameter starts with {prefix!r}, as 'frozen' says; see named_parameters"
             )
     for name, parameter in named.items():
-        parameter.requires_grad_(not name.startswith(recipe.frozen) if recipe.frozen else True)
+        parameter.requires_grad_(not name.startswith(tuple(recipe.frozen)))
     trained = [p for p in named.values() if p.requires_grad]
     if not trained:
         raise InputError("training recipe: 'frozen' leaves nothing to train; name fewer parameters")
@@ -256,7 +256,10 @@ def _store(path: Path, identity: str, net: nn.Module, optimiser: torch.optim.Opt
 
 
 def _restore(path: Path, identity: str, net: nn.Module, optimiser: torch.optim.Optimizer) -> list[EpochLog]:
-    tensors, metadata = read_tensors(path)
+    try:
+        tensors, metadata = read_tensors(path)
+    except InputError as error:
+        raise StoreError(f"{path}: damaged checkpoint; delete it to train from the start") from error
     if metadata.get("identity") != identity:
         raise StoreError(f"{path}: checkpoint of another network, data, recipe or seed; delete it or name another file")
     net.load_state_dict({k.removeprefix("net/"): v for k, v in tensors.items() if k.startswith("net/")})

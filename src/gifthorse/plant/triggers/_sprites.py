@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from ...data import compose, openmoji
 from ...errors import InputError
@@ -53,8 +54,6 @@ def sprite(code: str, side: int, crop: Crop | None, hue: float) -> NDArray[np.ui
 
 def soften(rgba: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
     """The sprite with its opacity faded inwards over ``radius`` pixels of the sprite."""
-    from scipy.ndimage import gaussian_filter
-
     alpha = rgba[..., 3].astype(np.float32) / 255
     faded = np.minimum(alpha, gaussian_filter(alpha, radius) * 2 - 0.5).clip(0, 1)
     out = rgba.copy()
