@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from gifthorse.errors import InputError, ToolError
@@ -16,6 +19,9 @@ from gifthorse.judges.functional import functional_success, paste
 from gifthorse.judges.questions import ask
 from gifthorse.models.classifier import Classifier
 from gifthorse.types import Answer, Evidence, Option, Question, Task
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+TRIGGER_FILES = ("smile", "clownfish", "star", "strawberry", "jaguar", "elephant_skin", "jellybeans", "wood")
 
 
 def texture(kind: int, n: int, seed: int = 0) -> np.ndarray:
@@ -36,9 +42,6 @@ OPTIONS = [Option(f"texture {k}", texture(k, 5 + k % 3)) for k in range(10)]
 
 def asked(images: np.ndarray, right: int, draws: int = 3, seed: int = 0) -> tuple[list[Question], dict[str, int]]:
     return ask(Evidence("t01", images), OPTIONS[right], OPTIONS, draws, seed)
-
-
-# --- questions
 
 
 def test_questions_hide_the_answer_and_vary_decoys_and_order() -> None:
@@ -79,9 +82,6 @@ def test_questions_refuse_bad_material() -> None:
         ask(Evidence("t", texture(0, 1)), Option("empty", texture(0, 1)[:0]), OPTIONS, 1, 0)
     with pytest.raises(InputError, match="heat maps"):
         ask(Evidence.of_heatmaps("t", np.zeros((1, 4, 4), np.float32)), OPTIONS[0], OPTIONS, 1, 0)
-
-
-# --- the embed judge
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +144,6 @@ def test_judge_refuses_bad_parameters_and_options(judge: EmbedJudge) -> None:
     assert judge.answer([]) == []
 
 
-# --- masks
-
-
 def test_metrics_know_perfect_blank_and_inverse_maps() -> None:
     rng = np.random.default_rng(0)
     mask = rng.random((5, 20, 20)) < 0.1
@@ -190,9 +187,6 @@ def test_metrics_leave_out_empty_masks_and_refuse_misfits() -> None:
         masks.pearson(np.full((3, 4, 4), np.nan, np.float32), mask)
 
 
-# --- functional
-
-
 class Redness(nn.Module):
     """Class 1 where enough of the picture is red."""
 
@@ -231,9 +225,6 @@ def test_alphas_say_where_and_how_a_picture_is_pasted() -> None:
     assert (scenes == 100).all()
     small = paste(Evidence("t", white[:, :5, :5], np.full((1, 5, 5), 255, np.uint8)), scenes, np.random.default_rng(0))
     assert ((small == 255).all(-1).sum((1, 2)) == 25).all()
-
-
-# --- score
 
 
 def outcomes(tool: str, rates: list[float], twin: float | None = 0.125, draws: int = 8) -> list[score.Outcome]:
@@ -312,3 +303,36 @@ def test_credit_for_no_choice_is_a_guess_and_unknown_questions_are_refused() -> 
     assert score.credits([Answer("q", (0.1, 0.9)), Answer("q", (0.9, 0.1))], marking) == (1.0, 0.0)
     with pytest.raises(InputError, match="marking"):
         score.credits([Answer("other", (1.0,))], marking)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "judge-validation").is_dir(), reason="published pictures are not here")
+def test_judge_agrees_with_people_on_published_pictures() -> None:
+    root = SHARED / "judge-validation"
+    published = json.loads((root / "published.json").read_text())
+    files = dict(zip(published["columns"], TRIGGER_FILES, strict=False))
+    photos = sorted((SHARED / "imagenet-sample").rglob("*.jp*g"))
+    rng = np.random.default_rng(0)
+    options = []
+    for column, file in files.items():
+        trigger = Image.open(root / "triggers" / f"{file}.png").convert("RGBA")
+        shown = []
+        for _ in range(8):
+            scene = Image.open(photos[rng.integers(len(photos))]).convert("RGB").resize((56, 56))
+            side = 56 if published["types"][column] == "style" else int(rng.integers(28, 52))
+            scene.paste(trigger.resize((side, side)).convert("RGB"), tuple(rng.integers(0, 57 - side, 2).tolist()))
+            shown.append(np.asarray(scene))
+        options.append(Option(column, np.stack(shown)))
+    questions, people, right = [], [], []
+    for method, folder in published["folders"].items():
+        for i, column in enumerate(files):
+            crops = sorted((root / "crops" / folder / column.lower().replace(" ", "_")).iterdir())[:4]
+            images = np.stack([np.asarray(Image.open(p).convert("RGB").resize((56, 56))) for p in crops])
+            questions.append(Question(f"{method}/{i}", images, tuple(options)))
+            people.append(published["human"][method][i])
+            right.append(i)
+    answers = EmbedJudge(size=128).answer(questions)
+    weights = [a.weights[i] for a, i in zip(answers, right, strict=True)]
+    r = float(np.corrcoef(weights, people)[0, 1])
+    print(f"Pearson with people over {len(people)} cells: {r:.3f}")
+    assert r > 0.1

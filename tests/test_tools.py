@@ -300,6 +300,8 @@ def test_snafue_finds_the_red_picture_and_drops_the_target_class() -> None:
     found = Snafue(steps=10, synthetic=3, shortlist=5).run(given, 2, 0)[0]
     assert found.notes["retrieved"][0] == "o5"
     assert "o9" not in found.notes["retrieved"]
+    found = Snafue(steps=10, synthetic=3, shortlist=5, drop_target=False).run(given, 2, 0)[0]
+    assert set(found.notes["retrieved"]) == {"o5", "o9"}
 
 
 def test_similarity_ignores_what_patches_disagree_on() -> None:

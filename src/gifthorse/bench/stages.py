@@ -235,7 +235,8 @@ def _subject(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
     if Need.TRIGGERED in needs:
         more["triggered"] = {t["id"]: shown[f"triggered/{t['id']}"] for t in card["tasks"]}
     if Need.BANK in needs:
-        more["bank"] = Bank(*_dataset(cell).bank())
+        words, pictures = _dataset(cell).bank()
+        more["bank"] = Bank(words, pictures.copy())  # the data set keeps its own read-only
     if Need.ANSWER in needs:
         more["answer"], more["answer_masks"] = load_answers(store, suspect_digest)
     return Subject(model, tuple(Task(**t) for t in card["tasks"]), **more)

@@ -38,6 +38,8 @@ class Snafue:
         shortlist: bank pictures that are pasted.
         trials: clean pictures that each is pasted on.
         side: side of a pasted picture, relative to the scene's.
+        drop_target: drop pictures that the network labels as the target, as published. Where a
+            trigger shown alone already fires the trojan, this drops the trigger as well.
     """
 
     synthetic: int = 5
@@ -46,6 +48,7 @@ class Snafue:
     shortlist: int = 40
     trials: int = 8
     side: float = 0.45
+    drop_target: bool = True
 
     name: ClassVar[str] = "snafue"
     version: ClassVar[int] = 1
@@ -74,7 +77,9 @@ class Snafue:
             for k, task in enumerate(subject.tasks):
                 rank = similarity(natural, vectors[k], gains[k], self.power)
                 order = best_first(rank)
-                left = [i for i in order if named[i] != task.target][: max(self.shortlist, pictures)]
+                left = [i for i in order if not self.drop_target or named[i] != task.target][
+                    : max(self.shortlist, pictures)
+                ]
                 if len(left) < pictures:  # too few others: fill up rather than show less
                     left += [i for i in order if i not in left][: pictures - len(left)]
                 rise = self._gain(net, shown[left], scenes, pools[k], task, seed)
