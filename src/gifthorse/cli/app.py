@@ -177,6 +177,18 @@ def show(name: str, as_json: AsJson = False) -> None:
     raise UnknownName("component", name, [n for k in registry.KINDS for n in registry.names(k)])
 
 
+@app.command()
+def check(name: str, as_json: AsJson = False) -> None:
+    """Whether a tool keeps the rules that every tool keeps; exit code 3 where it does not."""
+    from .. import registry
+    from ..testing.conformance import check_tool
+
+    wrong = check_tool(registry.build("tool", name))
+    _print({"tool": name, "wrong": wrong}, as_json, wrong or [f"{name}: every rule kept"])
+    if wrong:
+        raise typer.Exit(3)
+
+
 @store_app.command("ls")
 def store_ls(as_json: AsJson = False) -> None:
     """Every finished folder."""
