@@ -24,7 +24,8 @@ def to_tensor(images: Pictures) -> Tensor:
     """``(n, h, w, 3)`` uint8 -> ``(n, 3, h, w)`` float32 in [0, 1]."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(255)
+    owned = np.require(images, requirements=["C", "W"])  # copies a read-only picture: torch cannot mark it so
+    return torch.from_numpy(owned).permute(0, 3, 1, 2).float().div_(255)
 
 
 def from_tensor(x: Tensor) -> Pictures:
