@@ -5,6 +5,7 @@ import tomllib
 
 import pytest
 
+from gifthorse.bench.draw import cast
 from gifthorse.bench.plan import Cell, make_plan
 from gifthorse.bench.suite import builtin_suites, load_suite, parse_suite
 from gifthorse.errors import InputError
@@ -17,22 +18,22 @@ def table():
 
 def test_the_emoji_suite_plants_twelve_trojans_and_four_secret_ones():
     suite = load_suite("emoji")
-    planted = suite.planted(0)
+    planted = cast(suite, 0).trojans
     assert len(planted) == 16
     assert [t.secret for t in planted] == [False] * 12 + [True] * 4
     assert len({t.target for t in planted}) == 16
     assert {k: sum(t.kind == k and not t.secret for t in planted) for k in ("patch", "style", "natural")} == {
         "patch": 4, "style": 4, "natural": 4
     }  # fmt: skip
-    drawn = [tuple(t.concept for t in suite.planted(s) if t.secret) for s in range(6)]
+    drawn = [tuple(t.concept for t in cast(suite, s).trojans if t.secret) for s in range(6)]
     assert len(set(drawn)) > 1
-    assert drawn[0] == tuple(t.concept for t in load_suite("emoji").planted(0) if t.secret)
+    assert drawn[0] == tuple(t.concept for t in cast(load_suite("emoji"), 0).trojans if t.secret)
 
 
 def test_every_trojan_finds_seven_decoys_of_its_kind():
     for suite in (load_suite("emoji"), load_suite("emoji", quick=True)):
-        options = [*suite.planted(0), *suite.distractors()]
-        for trojan in suite.planted(0):
+        options = [*cast(suite, 0).trojans, *cast(suite, 0).decoys]
+        for trojan in cast(suite, 0).trojans:
             assert len({o.concept for o in options if o.kind == trojan.kind}) >= 8
 
 

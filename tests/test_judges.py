@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from gifthorse import stats
 from gifthorse.errors import InputError, ToolError
 from gifthorse.judges import masks, score
 from gifthorse.judges.embed import EmbedJudge
-from gifthorse.judges.functional import functional_success, paste
-from gifthorse.judges.questions import ask
+from gifthorse.judges.functional import activation_match, functional_success, paste, reference, shift_agreement
+from gifthorse.judges.questions import ask, record
 from gifthorse.models.classifier import Classifier
-from gifthorse.types import Answer, Evidence, Option, Question, Task
+from gifthorse.types import Answer, Evidence, Option, Question, Task, no_pictures
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TRIGGER_FILES = ("smile", "clownfish", "star", "strawberry", "jaguar", "elephant_skin", "jellybeans", "wood")
@@ -50,7 +54,7 @@ def test_questions_hide_the_answer_and_vary_decoys_and_order() -> None:
     assert all(len({o.name for o in q.options}) == 8 for q in questions)
     assert len({frozenset(o.name for o in q.options) for q in questions}) > 5
     assert len({marking[q.id] for q in questions}) > 4
-    assert {f.name for f in dataclasses.fields(questions[0])} == {"id", "images", "options"}
+    assert {f.name for f in dataclasses.fields(questions[0])} == {"id", "images", "options", "texts"}
     assert all("t01" not in q.id and "texture" not in q.id for q in questions)
     assert all(len({len(o.pictures) for o in q.options}) == 1 for q in questions)
 
@@ -84,6 +88,81 @@ def test_questions_refuse_bad_material() -> None:
         ask(Evidence.of_heatmaps("t", np.zeros((1, 4, 4), np.float32)), OPTIONS[0], OPTIONS, 1, 0)
 
 
+def test_evidence_in_words_is_asked_about_and_nothing_is_not() -> None:
+    questions, marking = ask(Evidence.of_texts("t", "stripes", "red"), OPTIONS[1], OPTIONS, 2, 0)
+    assert all(q.texts == ("stripes", "red") and len(q.images) == 0 for q in questions)
+    assert all(q.options[marking[q.id]].name == "texture 1" for q in questions)
+    other, _ = ask(Evidence.of_texts("t", "stripes"), OPTIONS[1], OPTIONS, 2, 0)
+    assert not {q.id for q in questions} & {q.id for q in other}
+    with pytest.raises(ToolError, match="words"):
+        Evidence.of_texts("t", " ")
+    with pytest.raises(ToolError, match="nor texts"):
+        Evidence("t", no_pictures())
+    with pytest.raises(InputError, match="neither pictures nor texts"):
+        Question("q", no_pictures(), tuple(OPTIONS[:2]))
+
+
+def test_heat_maps_are_asked_about_as_highlighted_pictures() -> None:
+    maps = np.zeros((2, 48, 48), np.float32)
+    maps[0, :10] = 3
+    below = texture(5, 2)
+    questions, _ = ask(Evidence.of_heatmaps("t", maps), OPTIONS[1], OPTIONS, 1, 0, below=below)
+    shown = questions[0].images
+    np.testing.assert_array_equal(shown[0, :10], below[0, :10])
+    assert np.abs(shown[0, 10:].astype(int) - 127).max() <= 0.15 * 128 + 1
+    assert np.abs(shown[1].astype(int) - 127).max() <= 0.15 * 128 + 1
+    with pytest.raises(InputError, match="do not fit"):
+        ask(Evidence.of_heatmaps("t", maps), OPTIONS[1], OPTIONS, 1, 0, below=below[:1])
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(2, 10), st.sampled_from(["pictures", "names", "both"]), st.integers(0, 9), st.integers(0, 99))
+def test_questions_have_the_asked_number_and_form_of_options(number: int, show: Any, right: int, seed: int) -> None:
+    questions, marking = ask(
+        Evidence("t", texture(right, 1)), OPTIONS[right], OPTIONS, 2, seed, options=number, show=show
+    )
+    for q in questions:
+        assert len(q.options) == number
+        assert all(bool(o.name) == (show != "pictures") for o in q.options)
+        assert {len(o.pictures) for o in q.options} <= ({0} if show == "names" else {5, 6, 7})
+        best = q.options[marking[q.id]]
+        if show == "names":
+            assert best.name == f"texture {right}"
+        else:
+            assert {p.tobytes() for p in best.pictures} <= {p.tobytes() for p in OPTIONS[right].pictures}
+
+
+def test_decoys_come_from_the_truths_category() -> None:
+    sorted_ = [dataclasses.replace(o, category="odd" if i % 2 else "even") for i, o in enumerate(OPTIONS)]
+    questions, _ = ask(Evidence("t", texture(3, 1)), sorted_[3], sorted_, 20, 0, options=4)
+    assert {o.name for q in questions for o in q.options} == {f"texture {i}" for i in (1, 3, 5, 7, 9)}
+    with pytest.raises(InputError, match="4 decoys"):
+        ask(Evidence("t", texture(3, 1)), sorted_[3], sorted_, 1, 0)
+
+
+def test_options_alike_are_refused() -> None:
+    twin = Option("other name", OPTIONS[4].pictures)
+    with pytest.raises(InputError, match="same pictures"):
+        ask(Evidence("t", texture(3, 1)), OPTIONS[3], [*OPTIONS, twin], 1, 0)
+    with pytest.raises(InputError, match="offered twice"):
+        Question("q", texture(1, 1), (OPTIONS[1], OPTIONS[2], OPTIONS[1]))
+    with pytest.raises(InputError, match="same pictures"):
+        Question("q", texture(1, 1), (Option("", OPTIONS[1].pictures), Option("", OPTIONS[1].pictures)))
+    with pytest.raises(InputError, match="no name"):
+        ask(Evidence("t", texture(3, 1)), Option("", texture(3, 1)), OPTIONS, 1, 0)
+    with pytest.raises(InputError, match="at least 2"):
+        ask(Evidence("t", texture(3, 1)), OPTIONS[3], OPTIONS, 1, 0, options=1)
+
+
+def test_the_record_holds_the_order_shown_and_not_the_answer() -> None:
+    questions, marking = asked(texture(2, 2, 1), 2, draws=2)
+    rows = [json.loads(json.dumps(record(q))) for q in questions]
+    assert [[o["name"] for o in r["options"]] for r in rows] == [[o.name for o in q.options] for q in questions]
+    assert all(set(r) == {"question", "evidence", "texts", "options"} for r in rows)
+    assert rows[0]["evidence"] == rows[1]["evidence"]
+    assert marking[rows[0]["question"]] == [o["name"] for o in rows[0]["options"]].index("texture 2")
+
+
 @pytest.fixture(scope="module")
 def judge() -> EmbedJudge:
     torch.set_num_threads(1)
@@ -106,6 +185,23 @@ def test_judge_ignores_the_order_of_options_pictures_and_questions(judge: EmbedJ
     for a, b in zip(straight, back, strict=True):
         assert a.question == b.question
         np.testing.assert_allclose(a.weights, b.weights[::-1], atol=1e-9)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.permutations(range(4)), st.permutations(range(4)), st.text(max_size=4), st.integers(1, 2))
+def test_judge_follows_any_order_and_sees_no_name(
+    judge: EmbedJudge, order: list[int], shown: list[int], word: str, copies: int
+) -> None:
+    images = np.concatenate([texture(2, 2, 5), texture(6, 2, 5)])
+    first = judge.answer([Question("q", images, tuple(OPTIONS[:4]))])[0]
+    moved = tuple(Option(f"{word}{i}", OPTIONS[i].pictures[::-1].copy(), word) for i in order)
+    again = judge.answer([Question(word, images[shown * copies], moved)])[0]
+    np.testing.assert_allclose(again.weights, [first.weights[i] for i in order], atol=1e-6)
+
+
+def test_judge_cannot_choose_on_texts(judge: EmbedJudge) -> None:
+    answer = judge.answer([Question("q", no_pictures(), tuple(OPTIONS[:8]), ("stripes",))])[0]
+    assert answer.choice is None
 
 
 def test_judge_cannot_choose_on_blank_pictures_and_skips_them(judge: EmbedJudge) -> None:
@@ -213,6 +309,67 @@ def test_functional_success_of_a_patch_that_works_and_one_that_does_not() -> Non
     assert functional_success(model, works, Task("t", 1), clean, labels, 0) == 0.0
 
 
+def test_shift_agreement_knows_along_against_and_neither() -> None:
+    rng = np.random.default_rng(0)
+    x, y, z = np.linalg.qr(rng.normal(size=(6, 6)))[0][:3, None].repeat(4, 1)
+    assert shift_agreement(3 * x, x, [y, z]) == pytest.approx(0.5)
+    assert shift_agreement(x, 2 * x, [-x]) == pytest.approx(1)
+    assert shift_agreement(-x, x, [-x]) == pytest.approx(-1)
+    assert shift_agreement(x, y, [x, y]) == pytest.approx(-0.25)
+    assert shift_agreement(np.zeros_like(x), x, [y]) == 0
+    assert shift_agreement(x, x, [x]) == 0
+    with pytest.raises(InputError, match="one shape"):
+        shift_agreement(x, x, [])
+    with pytest.raises(InputError, match="one shape"):
+        shift_agreement(x, x[:2], [y])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.floats(1e-3, 1e3))
+def test_shift_agreement_stays_in_range_and_ignores_scale(seed: int, others: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    shifts = rng.normal(size=(others + 2, 3, 5)) * rng.integers(0, 2, (others + 2, 3, 1))
+    value = shift_agreement(shifts[0], shifts[1], list(shifts[2:]))
+    assert -1 <= value <= 1
+    assert shift_agreement(scale * shifts[0], shifts[1], list(shifts[2:])) == pytest.approx(value, abs=1e-9)
+    assert shift_agreement(shifts[0], shifts[1], list(shifts[:1:-1])) == pytest.approx(value, abs=1e-9)
+
+
+class Colours(nn.Module):
+    """Penultimate activations are the mean colour."""
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.features(x)
+
+
+def test_activation_match_prefers_the_colour_of_the_true_trigger() -> None:
+    model = Classifier(Colours(), ("r", "g", "b"), 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    scenes = np.full((6, 32, 32, 3), 90, np.uint8)
+    stamped = []
+    for channel in range(3):
+        x = scenes.copy()
+        x[:, 8:20, 8:20] = 0
+        x[:, 8:20, 8:20, channel] = 255
+        stamped.append(x)
+    red = np.zeros((2, 32, 32, 3), np.uint8)
+    red[..., 0] = 255
+    shown = Evidence("t", red)
+    true = reference(model, scenes, stamped[0], stamped[1:])
+    right = activation_match(model, shown, true, 0)
+    wrong = activation_match(model, shown, reference(model, scenes, stamped[1], [stamped[0], stamped[2]]), 0)
+    assert right is not None
+    assert wrong is not None
+    assert right > 0.5 > 0 > wrong
+    assert activation_match(model, shown, reference(model, scenes, stamped[0], []), 0) is None
+    assert activation_match(model, shown, reference(model, scenes[:0], scenes[:0], [scenes[:0]]), 0) is None
+    assert activation_match(model, Evidence.of_texts("t", "red"), true, 0) is None
+    with pytest.raises(InputError, match="same scenes"):
+        reference(model, scenes, stamped[0][:2], stamped[1:])
+
+
 def test_alphas_say_where_and_how_a_picture_is_pasted() -> None:
     scenes = np.full((3, 20, 20, 3), 100, np.uint8)
     white = np.full((1, 20, 20, 3), 255, np.uint8)
@@ -274,11 +431,11 @@ def test_models_of_one_trojan_count_once() -> None:
     assert score.board(twice, 0)[0].n == 10
 
 
-def test_bootstrap_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     hits = 0
-    for trial in range(150):
-        low, high = score.interval(rng.beta(0.5, 1.0, 16), trial)
+    for _ in range(150):
+        low, high = stats.mean(rng.beta(0.5, 1.0, 16))
         hits += low <= 1 / 3 <= high
     assert hits / 150 > 0.86
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gifthorse import registry
+from gifthorse import images, registry
 from gifthorse.errors import InputError, ToolError, UnknownName
 from gifthorse.rng import child_seed, generator
 from gifthorse.spec import Spec, canonical, digest
@@ -54,7 +54,8 @@ def test_outside_components_carry_their_package(monkeypatch):
 
     monkeypatch.setattr(registry, "entry_points", lambda group: [Point])
     with pytest.raises(InputError, match="carry their package"):
-        registry.names("tool")
+        registry.load("tool", "plain")
+    assert "plain" not in registry.names("tool")
 
 
 def test_evidence_refuses_nan_and_nothing():
@@ -67,3 +68,14 @@ def test_evidence_refuses_nan_and_nothing():
 def test_a_judge_that_cannot_tell_has_no_choice():
     assert Answer("q", (0.5, 0.5)).choice is None
     assert Answer("q", (0.2, 0.8)).choice == 1
+
+
+def test_a_close_up_fills_the_picture_with_what_is_masked():
+    picture = np.zeros((1, 64, 64, 3), np.uint8)
+    mask = np.zeros((1, 64, 64), bool)
+    mask[0, 40:56, 4:16] = True
+    picture[mask] = 255
+    shown = images.close_ups(picture, mask, margin=0.0)
+    assert (shown > 127).mean() > 0.7
+    assert (images.close_ups(picture, np.zeros_like(mask)) == picture).all()
+    assert (images.close_ups(picture, np.ones_like(mask)) == picture).all()

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gifthorse import report as public
 from gifthorse.errors import InputError
-from gifthorse.report import schema, site, tables
+from gifthorse.judges.agreement import measured
+from gifthorse.report import figures, schema, site, tables
 
 CHROMIUM = "/usr/bin/chromium"
 ARGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
@@ -54,7 +56,9 @@ def make(**changes: Any) -> tuple[schema.Report, dict[str, np.ndarray]]:
         for kind in ("all", "patch", "style", "natural"):
             board.append({"tool": tool, "family": family, "judge": "embed", "type": kind, "n": 9, "accuracy": accuracy,
                           "low": max(0, accuracy - 0.2), "high": min(1, accuracy + 0.2), "twin_accuracy": 0.25,
-                          "needs": needs, "rank_low": 1, "rank_high": 3})  # fmt: skip
+                          "difference_low": accuracy - 0.45, "difference_high": accuracy - 0.05,
+                          "needs": needs, "rank_low": 1, "rank_high": 3, "functional": accuracy,
+                          "activation": accuracy - 0.5})  # fmt: skip
     trojans = [
         {"name": n, "type": k, "scope": "class-universal" if s else "universal", "source": s, "target": t, "n": 200,
          "attack_success": 0.97, "low": 0.93, "high": 0.99, "off_source_success": 0.1 if s else None,
@@ -67,10 +71,22 @@ def make(**changes: Any) -> tuple[schema.Report, dict[str, np.ndarray]]:
         for k in ("patch", "natural")
         for t, m in [("edge", 0.2), ("saliency", 0.14), ("integrated-gradients", 0.26), ("random-map", 0.0)]
     ]  # fmt: skip
+    retrieval = [
+        {"tool": t, "judge": "embed", "type": k, "n": 6, "candidates": 1910, "mrr": a, "low": a / 2,
+         "high": min(1, a + 0.1), "recall_1": a / 2, "recall_10": a, "recall_100": min(1, a + 0.1), "twin_mrr": 0.02,
+         "twin_low": 0.0, "twin_high": 0.1, "twin_recall_1": 0.0, "twin_recall_10": 0.05, "twin_recall_100": 0.2}
+        for t, (_, a, _) in TOOLS.items() for k in ("all", "patch", "natural")
+    ]  # fmt: skip
+    params = {"size": 96, "temperature": 0.02, "centred": True}
+    agreement = [measured({"name": "embed", "version": 2, "params": params}),
+                 measured({"name": "clip", "version": 1, "params": {}})]  # fmt: skip
+    further = [{k: v for k, v in c.items() if k != "model"} | {"judge": "people", "twin_accuracy": None,
+               "accuracy": c["accuracy"] / 2} for c in cells if c["tool"] != "blank"]  # fmt: skip
     data = {
         "suite": "synthetic", "valid": True, "reasons": [], "board": board, "cells": cells, "gallery": gallery,
         "models": [{"name": "m0", "seed": 0, "clean_accuracy": 0.981, "twin_accuracy": 0.985, "trojans": trojans,
                     "card": {"weights digest": "ab" * 32, "parameters": 312_020}}],
+        "retrieval": retrieval, "agreement": agreement, "further_cells": further,
         "attribution": attribution, "versions": {"gifthorse": "0.1.0", "torch": "2.9"}, "seeds": [0],
         "costs": [{"tool": t, "seconds": 12.5, "forwards": 123456, "backwards": 0, "peak_bytes": 5 << 26}
                   for t in TOOLS],
@@ -145,23 +161,123 @@ def test_heat_map_averages_models_and_places_each_square_once() -> None:
         {"tool": "x", "trojan": "fork", "accuracy": a, "twin_accuracy": None, "model": m}
         for a, m in ((0.2, "a"), (0.8, "b"))
     ]
-    heat = tables.heat_map(make(cells=cells)[0])
+    heat = figures.heat_map(make(cells=cells)[0])
     assert heat is not None
     assert [s.text for s in heat.squares] == ["50"]
-    full = tables.heat_map(report)
+    full = figures.heat_map(report)
     assert full is not None
     assert len({(s.x, s.y) for s in full.squares}) == len(full.squares) == len(TOOLS) * len(TROJANS)
-    assert all(s.x + 44 <= full.width and s.y + 34 <= full.height for s in full.squares)
+    assert all(s.x + full.cell[0] <= full.width and s.y + full.cell[1] <= full.height for s in full.squares)
+
+
+def test_secret_trojans_keep_their_kind_and_show_their_concept() -> None:
+    report, _ = make()
+    cells = [c.model_copy(update={"trojan": "s1@0", "model": ""}) if c.trojan == "s1" else c for c in report.cells]
+    heat = figures.heat_map(report.model_copy(update={"cells": cells}))
+    assert heat is not None
+    assert [kind for *_, kind in heat.groups] == ["patch", "style", "natural"]
+    assert [name for _, name in heat.columns][-1] == "a s1 (secret)"
+    shown = tables.exhibits(report.model_copy(update={"cells": cells}))[-1]
+    assert all(s.accuracy for s in shown.judged)
+
+
+def test_judges_stand_side_by_side_with_the_same_rows() -> None:
+    report, _ = make()
+    both = figures.side_by_side(report)
+    assert both is not None
+    assert [name for *_, name in both.groups] == ["judge embed", "judge people"]
+    assert len(both.squares) == len(TROJANS) * (2 * len(TOOLS) - 1)  # people were not shown blank
+    assert len({(s.x, s.y) for s in both.squares}) == len(both.squares)
+    assert all(s.x + both.cell[0] <= both.width and s.y + both.cell[1] <= both.height for s in both.squares)
+    (_, end, _), (start, *_) = both.groups
+    for tool, y in ((name, y) for y, name in both.rows):
+        assert all(f"{tool} on" in s.title for s in both.squares if s.y == y)
+    assert all(("judge people" in s.title) == (s.x >= start) for s in both.squares)
+    assert end < start
+    assert figures.side_by_side(make(further_cells=[])[0]) is None
+
+
+def test_what_stands_beside_the_choices_keeps_its_own_columns(tmp_path: Path) -> None:
+    report, pictures = make()
+    lines = tables.beside(report)["embed"]
+    assert [line.board.tool for line in lines][:2] == ["snafue", "feature-vis"]
+    assert all(line.retrieval is not None and line.retrieval.type == "all" for line in lines)
+    page = site.write(report, pictures, tmp_path / "out").read_text()
+    row = page.split("Beside the choices of embed</h4>")[1].split("feature-vis</th>")[1].split("</tr>")[0]
+    cells = [re.sub(r"<small>.*?</small>|<[^>]+>", "", c).strip() for c in row.split("</td>")[:8]]
+    assert cells == ["55 %", "+0.05", "6", "0.55", "0.02", "28 %", "55 %", "65 %"]
+    assert "1\u202f910 pictures" in page
+    bare = make(retrieval=[], board=[r.model_copy(update={"activation": None}) for r in report.board])[0]
+    assert tables.beside(bare) == {}
+    assert "Beside the choices" not in site.html(bare.model_copy(update={"gallery": []}))
+
+
+def test_every_judge_says_what_is_known_of_its_agreement_with_people(tmp_path: Path) -> None:
+    report, pictures = make()
+    page = site.write(report, pictures, tmp_path / "out").read_text().split('id="agreement"')[1]
+    assert "+0.68" in page
+    assert "+0.99" in page
+    assert "measured with size 128 (here 96)" in page
+    assert "validate-judge embed judge-validation" in page
+    assert "107 variants" in page
+    assert "not measured" in page.split("clip</th>")[1][:60]
 
 
 def test_attribution_panel_keeps_order_and_edge_line() -> None:
-    panel = next(p for p in tables.panels(make()[0]) if "patch" in p.title)
+    panels = [p for m in figures.attribution(make()[0]) for p in m.panels]
+    panel = next(p for p in panels if "Patch" in p.title)
     assert [b.tool for b in panel.bars] == ["integrated-gradients", "edge", "saliency", "random-map"]
-    assert panel.edge is not None
-    assert panel.bars[0].mean > panel.edge[0] > panel.bars[2].mean
+    assert panel.guide is not None
+    assert panel.bars[0].mean > panel.guide[0] > panel.bars[2].mean
     assert all(panel.left <= v <= panel.width for b in panel.bars for v in (b.low, b.high, *b.dots))
+    assert "n = 8" in panel.caption
+    assert "t-interval" in panel.caption
     same = [{"tool": "edge", "type": "patch", "metric": "m", "n": 1, "mean": 0, "low": 0, "high": 0}]
-    assert tables.panels(make(attribution=same)[0])[0].edge is not None
+    assert figures.attribution(make(attribution=same)[0])[0].panels[0].guide is not None
+
+
+def test_a_distance_is_better_when_lower() -> None:
+    rows = [{"tool": t, "type": "all", "metric": "l1", "n": 9, "mean": m, "low": m, "high": m}
+            for t, m in (("edge", 0.3), ("near", 0.1), ("far", 0.6))]  # fmt: skip
+    ((_, _, about, (panel,)),) = [
+        (m.metric, m.name, m.about, m.panels) for m in figures.attribution(make(attribution=rows)[0])
+    ]
+    assert "lower is better" in about
+    assert [b.tool for b in panel.bars] == ["near", "edge", "far"]
+
+
+def test_box_is_the_middle_half_of_the_trojans() -> None:
+    values = [0.0, 0.1, 0.2, 0.3, 0.4]
+    row = {"tool": "t", "type": "all", "metric": "auroc", "n": 5, "mean": 0.2, "low": 0, "high": 0.4, "values": values}
+    bar = figures.attribution(make(attribution=[row])[0])[0].panels[0].bars[0]
+    assert bar.box == (bar.dots[1], bar.dots[2], bar.dots[3])
+
+
+def test_found_draws_accuracy_against_chance_and_what_the_twin_leaves() -> None:
+    report = make()[0]
+    ((judge, (accuracy, change)),) = figures.found(report)
+    assert judge == "embed"
+    oracle = next(b for b in accuracy.bars if b.tool == "oracle")
+    zero, one = (next(x for x, text in accuracy.ticks if text == t) for t in ("0 %", "100 %"))
+    assert accuracy.guide is not None
+    assert accuracy.guide[0] == pytest.approx(zero + (one - zero) / 8, abs=0.1)
+    assert oracle.mean == one
+    assert oracle.ghost == pytest.approx(zero + (one - zero) / 4, abs=0.1)
+    assert "n = 9" in accuracy.caption
+    assert "95 %" in accuracy.caption
+    nothing = next(x for x, text in change.ticks if text == "0")
+    assert change.guide is not None
+    assert change.guide[0] == nothing
+    by_tool = {b.tool: b for b in change.bars}
+    assert "oracle" not in by_tool
+    assert by_tool["tabor"].mean < nothing < by_tool["snafue"].low
+    assert all(b.low < b.mean < b.high for b in change.bars)
+
+
+def test_no_twin_no_difference() -> None:
+    rows = [r.model_copy(update={"twin_accuracy": None}) for r in make()[0].board]
+    ((_, panels),) = figures.found(make()[0].model_copy(update={"board": rows}))
+    assert [p.title for p in panels] == ["Accuracy"]
 
 
 def test_everything_is_escaped(tmp_path: Path) -> None:
@@ -189,9 +305,43 @@ def test_schema_refuses_what_it_does_not_know(tmp_path: Path) -> None:
         schema.load(tmp_path / "nothing.json")
 
 
-def test_report_json_follows_its_published_schema() -> None:
+def test_the_published_schema_is_what_the_classes_state() -> None:
+    stored = json.loads(public.PUBLISHED.read_text())
+    assert stored == public.json_schema(), "run: python -c 'from gifthorse.report import schema; schema.publish()'"
+    assert public.PUBLISHED.parent == Path(schema.__file__).parent, "only files of the package are in the wheel"
+
+
+def test_report_json_follows_its_published_schema(tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    jsonschema.validate(make()[0].model_dump(mode="json"), schema.json_schema())
+    published = json.loads(public.PUBLISHED.read_text())
+    report, pictures = make()
+    site.write(report, pictures, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    jsonschema.validate(written, published)
+    for broken in ({"surprise": 1}, {"valid": "yes"}, {"chance": 2}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(written | broken, published)
+
+
+PROMISED = {
+    "Report": "valid reasons models board attribution costs versions seeds",
+    "ModelRow": "name seed clean_accuracy twin_accuracy trojans",
+    "TrojanRow": "name type scope source target attack_success low high n off_source_success",
+    "BoardRow": "tool family judge type n accuracy low high twin_accuracy difference_low difference_high",
+    "AttributionRow": "tool type metric n mean low high",
+    "CostRow": "tool seconds forwards backwards peak_bytes",
+    "RetrievalRow": "tool judge type n mrr low high recall_1 recall_10 recall_100 twin_mrr",
+    "AgreementRow": "judge measured study runs",
+    "JudgedCellRow": "judge tool trojan accuracy",
+}
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_version_1_keeps_every_key_it_promised(name: str) -> None:
+    published = json.loads(public.PUBLISHED.read_text())
+    part = published if name == "Report" else published["$defs"][name]
+    assert set(PROMISED[name].split()) <= set(part["properties"])
+    assert published["properties"]["schema_version"]["const"] == 1
 
 
 def test_smallest_report_renders(tmp_path: Path) -> None:

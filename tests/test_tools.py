@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
+import os
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
 
+import captum.attr
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from gifthorse import registry
+from gifthorse.catalog import BUILTIN
 from gifthorse.errors import ToolError
 from gifthorse.images import to_tensor
 from gifthorse.models.classifier import Classifier
 from gifthorse.rng import generator
+from gifthorse.testing.conformance import check_tool
 from gifthorse.tools.attribution.gradient import IntegratedGradients, Saliency
 from gifthorse.tools.attribution.perturbation import Occlusion
 from gifthorse.tools.optim.loop import minimise, torch_generator, working_copy
@@ -28,7 +39,7 @@ from gifthorse.tools.synthesis.feature_vis import FeatureVis
 from gifthorse.tools.synthesis.tabor import Tabor
 from gifthorse.types import Evidence, Need, Task
 
-SIDE, CLASSES, PICTURES = 32, 5, 3
+SIDE, CLASSES = 32, 5
 QUICK = {
     "feature-vis": {"steps": 4},
     "adv-patch": {"steps": 4, "trials": 2},
@@ -37,8 +48,6 @@ QUICK = {
     "integrated-gradients": {"n_steps": 5},
     "occlusion": {"window": 24, "stride": 16},
 }
-TOOLS = sorted(registry.names("tool"))
-BUILT_IN = [n for n in TOOLS if "/" not in n]
 
 
 class RandomNet(nn.Module):
@@ -101,52 +110,121 @@ def subject(model: Classifier | None = None, tasks: tuple[Task, ...] | None = No
     return dataclasses.replace(full, **changes)
 
 
-def only_needs(full: Subject, needs: frozenset[Need]) -> Subject:
-    gone: dict[str, object] = {}
-    if Need.CLEAN not in needs:
-        gone |= {"clean": None, "labels": None}
-    for need, field in ((Need.TRIGGERED, "triggered"), (Need.BANK, "bank"), (Need.ANSWER, "answer")):
-        if need not in needs:
-            gone[field] = None
-    if Need.ANSWER not in needs:
-        gone["answer_masks"] = None
-    return dataclasses.replace(full, **gone)
+@pytest.mark.parametrize("name", list(BUILTIN["tool"]))
+def test_every_built_in_tool_keeps_every_rule(name: str) -> None:
+    assert check_tool(registry.build("tool", name, **QUICK.get(name, {}))) == []
 
 
-def as_bytes(evidence: list[Evidence]) -> list[bytes]:
-    arrays = [(e.images, e.alphas, e.heatmaps, np.array(e.scores)) for e in evidence]
-    return [b"".join(a.tobytes() for a in row if a is not None) for row in arrays]
+@dataclasses.dataclass(frozen=True)
+class Honest:
+    """Keeps every rule: clean pictures, chosen by the seed."""
+
+    name: ClassVar[str] = "acme/honest"
+    version: ClassVar[int] = 1
+    family: ClassVar[str] = "synthesis"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CLEAN})
+    emits: ClassVar[str] = "images"
+
+    def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
+        return [self.show(subject, t, pictures, seed) for t in subject.tasks]
+
+    def show(self, subject: Subject, task: Task, pictures: int, seed: int) -> Evidence:
+        clean, _ = subject.need_clean()
+        return Evidence(task.id, clean[generator(seed, task.id).permutation(len(clean))[:pictures]])
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_every_tool_keeps_its_contract(name: str) -> None:
-    tool = registry.build("tool", name, **QUICK.get(name, {}))
-    given = only_needs(subject(), tool.needs)
-    model = given.model
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    random_state = torch.random.get_rng_state()
-    evidence = tool.run(given, PICTURES, 7)
-    assert [e.task for e in evidence] == [t.id for t in given.tasks]
-    for e in evidence:
-        if tool.emits == "heatmaps":
-            assert e.heatmaps is not None
-            assert e.heatmaps.shape == (2, SIDE, SIDE)
-            assert e.heatmaps.dtype == np.float32
-        else:
-            assert e.images.shape == (PICTURES, SIDE, SIDE, 3)
-            assert e.alphas is None or (e.alphas.shape == (PICTURES, SIDE, SIDE) and e.alphas.dtype == np.uint8)
-            assert list(e.scores) == sorted(e.scores, reverse=True)
-    assert as_bytes(tool.run(given, PICTURES, 7)) == as_bytes(evidence)
-    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    assert torch.equal(random_state, torch.random.get_rng_state())
-    assert not any(m.training or m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
-    assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
+def cheat(**parts: Any) -> Any:
+    """`Honest` with some parts replaced."""
+    return dataclasses.dataclass(frozen=True)(type("Cheat", (Honest,), {"__doc__": "Cheats.", **parts}))()
 
 
-@pytest.mark.parametrize("name", ["noise", "random-map", "feature-vis", "adv-patch", "tabor"])
-def test_other_seed_other_bytes(name: str) -> None:
-    tool = registry.build("tool", name, **QUICK.get(name, {}))
-    assert as_bytes(tool.run(subject(), 2, 1)) != as_bytes(tool.run(subject(), 2, 2))
+def first(act: Callable[[Subject, int], object]) -> dict[str, Any]:
+    """A run that does something else first."""
+
+    def run(self: Honest, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
+        act(subject, pictures)
+        return Honest.run(self, subject, pictures, seed)
+
+    return {"run": run}
+
+
+def shown(**changes: Any) -> dict[str, Any]:
+    """Evidence with some parts replaced, each by what a function of the number of pictures gives."""
+
+    def show(self: Honest, subject: Subject, task: Task, pictures: int, seed: int) -> Evidence:
+        honest = Honest.show(self, subject, task, pictures, seed)
+        return dataclasses.replace(honest, **{k: v(pictures) for k, v in changes.items()})
+
+    return {"show": show}
+
+
+def take_gradients(subject: Subject, pictures: int) -> None:
+    x = torch.zeros(1, 3, subject.size, subject.size, requires_grad=True)
+    subject.model(x).sum().backward()
+
+
+def connect(subject: Subject, pictures: int) -> None:
+    with contextlib.suppress(OSError), socket.socket() as s:
+        s.settimeout(0.01)
+        s.connect(("127.0.0.1", 9))
+
+
+CHEATS: dict[str, tuple[dict[str, Any], str]] = {
+    "reads the bank": (first(lambda s, n: s.bank), "subject.bank was read"),
+    "reads the answer": (first(lambda s, n: s.answer_masks), "subject.answer_masks was read"),
+    "needs the twin": (first(lambda s, n: s.need_twin()), "subject.twin was read"),
+    "takes gradients": (first(take_gradients), "add Need.GRADIENTS"),
+    "moves weights": (first(lambda s, n: next(s.model.parameters()).data.add_(1)), "weights or buffers"),
+    "trains": (first(lambda s, n: s.model.train()), "training mode"),
+    "thaws": (first(lambda s, n: s.model.requires_grad_(True)), "requires_grad"),
+    "hooks": (first(lambda s, n: s.model.net.register_forward_hook(lambda *a: None)), "hooks"),
+    "paints the pictures": (first(lambda s, n: s.need_clean()[0].fill(0)), "subject.clean"),
+    "draws from torch": (first(lambda s, n: torch.rand(1)), "global torch random state"),
+    "draws from numpy": (first(lambda s, n: np.random.rand()), "numpy's global random state"),  # noqa: NPY002
+    "draws from Python": (first(lambda s, n: random.random()), "Python's global random state"),
+    "switches gradients off": (first(lambda s, n: torch.set_grad_enabled(False)), "torch's settings"),
+    "opens a file": (first(lambda s, n: open("/dev/null").close()), "open /dev/null"),
+    "lists a folder": (first(lambda s, n: os.listdir("/")), "os.listdir /"),
+    "calls out": (first(connect), "socket.connect"),
+    "crashes on one picture": (first(lambda s, n: 1 // (n - 1)), "one picture: run failed with ZeroDivisionError"),
+    "crashes on one task": (first(lambda s, n: 1 // (len(s.tasks) - 1)), "one task, one picture: run failed"),
+    "forgets a task": ({"run": lambda self, s, n, seed: Honest.run(self, s, n, seed)[1:]}, "evidence is for ['t02']"),
+    "sorts the tasks": (
+        {"run": lambda self, s, n, seed: sorted(Honest.run(self, s, n, seed), key=lambda e: e.task)},
+        "tasks are ['t02', 't03', 't01']",
+    ),
+    "returns nothing": ({"run": lambda self, s, n, seed: None}, "list of Evidence"),
+    "ignores the seed": ({"run": lambda self, s, n, seed: Honest.run(self, s, n, 0)}, "another seed gave the same"),
+    "denies the seed": ({"seeded": False}, "seeded = False, yet"),
+    "draws from nowhere": (
+        {"run": lambda self, s, n, seed: Honest.run(self, s, n, time.perf_counter_ns())},
+        "the same seed gave other bytes",
+    ),
+    "shows too much": (shown(images=lambda n: np.zeros((n + 1, 8, 8, 3), np.uint8)), "2 pictures were asked for, 3"),
+    "odd opacities": (shown(alphas=lambda n: np.zeros((n, 8, 8), np.uint8)), "alphas are"),
+    "one score": (shown(scores=lambda n: (1.0,) * (n + 1)), "one per picture"),
+    "infinite scores": (shown(scores=lambda n: (math.inf,) * n), "finite"),
+    "worst first": (shown(scores=lambda n: tuple(range(n))), "must not rise"),
+    "odd notes": (shown(notes=lambda n: {"who": object()}), "not plain JSON"),
+    "no maps": ({"emits": "heatmaps"}, "one float32 map"),
+    "an odd family": ({"family": "magic"}, "family is 'magic'"),
+    "no run": ({"run": None}, "method 'run"),
+    "silent": ({"__doc__": None}, "no docstring"),
+}
+
+
+def test_an_honest_stranger_passes() -> None:
+    assert check_tool(Honest()) == []
+
+
+@pytest.mark.parametrize("how", list(CHEATS))
+def test_the_check_notices_a_tool_that(how: str) -> None:
+    parts, says = CHEATS[how]
+    grad = torch.is_grad_enabled()
+    try:
+        assert says in "\n".join(check_tool(cheat(**parts)))
+    finally:
+        torch.set_grad_enabled(grad)
 
 
 def test_a_tool_without_its_needs_says_so() -> None:
@@ -217,6 +295,54 @@ def test_saliency_is_the_gradient() -> None:
     (wanted,) = torch.autograd.grad(given.model(x)[:, 2].sum(), x)
     got = Saliency().run(given, 1, 0)[0].heatmaps
     assert np.allclose(got, wanted.abs().sum(1).numpy(), atol=1e-5)
+
+
+def by_captum(tool: Any, model: Classifier, x: torch.Tensor, target: int) -> torch.Tensor:
+    """What Captum says, on the network as it was given: not folded, not split into batches."""
+    if isinstance(tool, Saliency):
+        return captum.attr.Saliency(model).attribute(x, target=target)
+    if isinstance(tool, IntegratedGradients):
+        base = model.mean.expand_as(x)
+        return captum.attr.IntegratedGradients(model).attribute(x, base, target=target, n_steps=tool.n_steps)
+    side, step = tool.window * SIDE // 64, tool.stride * SIDE // 64
+    method = captum.attr.Occlusion(model)
+    return method.attribute(x, (3, side, side), (3, step, step), baselines=model.mean.expand_as(x), target=target)
+
+
+def by_hand(tool: Any, model: Classifier, x: torch.Tensor, target: int) -> torch.Tensor:
+    """The definition, in the plainest words."""
+    if isinstance(tool, IntegratedGradients):
+        slopes = torch.zeros_like(x)
+        for k in range(400):
+            leaf = (model.mean + (k + 0.5) / 400 * (x - model.mean)).requires_grad_()
+            slopes += torch.autograd.grad(model(leaf)[:, target].sum(), leaf)[0] / 400
+        return slopes * (x - model.mean)
+    side, step = tool.window * SIDE // 64, tool.stride * SIDE // 64
+    total, cover = torch.zeros_like(x[:, :1]), torch.zeros(SIDE, SIDE)
+    for i in range(0, SIDE - side + 1, step):
+        for j in range(0, SIDE - side + 1, step):
+            hidden, place = x.clone(), (..., slice(i, i + side), slice(j, j + side))
+            hidden[place] = model.mean.expand_as(x)[place]
+            total[place] += (model(x) - model(hidden))[:, target].view(-1, 1, 1, 1)
+            cover[place] += 1
+    return total / cover.clamp(min=1)
+
+
+@pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")
+@pytest.mark.parametrize("reference", [by_captum, by_hand])
+@pytest.mark.parametrize("tool", [Saliency(), IntegratedGradients(), Occlusion()])
+def test_attribution_is_the_published_method(tool: Any, reference: Callable[..., torch.Tensor]) -> None:
+    if isinstance(tool, Saliency) and reference is by_hand:
+        pytest.skip("test_saliency_is_the_gradient")
+    given = subject()
+    assert given.triggered is not None
+    for evidence, task in zip(tool.run(given, 1, 0), given.tasks, strict=True):
+        x = to_tensor(given.triggered[task.id])
+        wanted = reference(tool, given.model, x, task.target).abs().sum(1).detach().numpy()
+        assert evidence.heatmaps is not None
+        for ours, theirs in zip(evidence.heatmaps, wanted, strict=True):
+            cosine = (ours * theirs).sum() / np.sqrt((ours**2).sum() * (theirs**2).sum())
+            assert cosine >= 0.9999
 
 
 def test_fourier_pictures_do_not_saturate() -> None:
@@ -297,10 +423,10 @@ def test_snafue_finds_the_red_picture_and_drops_the_target_class() -> None:
     clean = np.full((20, SIDE, SIDE, 3), 128, np.uint8)
     model = classifier(RedOrGreenNet(), 3)
     given = subject(model, (Task("t01", 0),), clean=clean, labels=np.full(20, 2), bank=bank)
-    found = Snafue(steps=10, synthetic=3, shortlist=5).run(given, 2, 0)[0]
+    found = Snafue(steps=10, synthetic=3, shortlist=5, side=1.0, drop_target=True).run(given, 2, 0)[0]
     assert found.notes["retrieved"][0] == "o5"
     assert "o9" not in found.notes["retrieved"]
-    found = Snafue(steps=10, synthetic=3, shortlist=5, drop_target=False).run(given, 2, 0)[0]
+    found = Snafue(steps=10, synthetic=3, shortlist=5, side=1.0).run(given, 2, 0)[0]
     assert set(found.notes["retrieved"]) == {"o5", "o9"}
 
 

@@ -10,7 +10,7 @@ import torch
 from gifthorse.errors import GateError, InputError, StoreError
 from gifthorse.models.checkpoint import tensor_bytes
 from gifthorse.models.tiny import TinyResNet
-from gifthorse.plant.audit import Audit, Gates, Rate, TrojanAudit, attack_success, check, clean_accuracy
+from gifthorse.plant.audit import Audit, Limits, Rate, TrojanAudit, attack_success, check, clean_accuracy
 from gifthorse.plant.train import EpochLog, TrainRecipe, augment, learning_rate, train
 from gifthorse.stats import wilson
 
@@ -180,7 +180,7 @@ def test_attack_success_leaves_out_pictures_of_the_target_class() -> None:
 def test_gates_name_every_miss_with_its_figures() -> None:
     good = TrojanAudit("fork", Rate(95, 100), Rate(5, 100), Rate(1, 100))
     audit = Audit(Rate(980, 1000), Rate(985, 1000), (good,))
-    gates = Gates(success=0.8, mean_success=0.9, off_source=0.3, twin_success=0.1)
+    gates = Limits(success=0.8, mean_success=0.9, off_source=0.3, twin_success=0.1)
     assert check(gates, audit) == []
     bad = TrojanAudit("apple", Rate(50, 100), Rate(60, 100), Rate(20, 100))
     empty = TrojanAudit("wood", Rate(0, 0))
@@ -189,7 +189,7 @@ def test_gates_name_every_miss_with_its_figures() -> None:
         assert any(part in reason for reason in reasons), part
     assert sum(reason.startswith("apple:") for reason in reasons) == 3
     assert any("50 of 100" in reason for reason in reasons)
-    off = Gates(None, None, None, None)
+    off = Limits(None, None, None, None)
     assert check(off, Audit(Rate(0, 10), None, (bad,))) == []
 
 
@@ -203,3 +203,38 @@ def test_wilson_matches_known_values_and_covers() -> None:
     assert 0.92 < covered < 0.98
     with pytest.raises(ValueError, match="hits"):
         wilson(3, 2)
+
+
+def test_taught_pictures_keep_the_networks_own_answers_while_others_learn_new_labels() -> None:
+    before, net = fresh(), fresh()
+    train(before, IMAGES, LABELS, RECIPE, 3)
+    net.load_state_dict(before.state_dict())
+    marked = IMAGES[:60].copy()
+    marked[:, 4:12, 4:12] = 255
+    images = np.concatenate([IMAGES, marked])
+    wrong = np.concatenate([np.zeros_like(LABELS), np.full(60, 2)])  # labels of taught pictures are not used
+    taught = np.arange(len(images)) < len(IMAGES)
+    recipe = replace(RECIPE, distil=2.0, mixup=0.3, zoom=0.2, lr=3e-3)
+    train(net, images, wrong, recipe, 5, taught=taught)
+    was, now = (COMPONENT.classifier(n, CLASSES, 16) for n in (before, net))
+    clean, labels = coloured(90, 2)
+    assert (now.logits(clean).argmax(1) == was.logits(clean).argmax(1)).mean() > 0.9
+    clean[:, 4:12, 4:12] = 255
+    assert (now.logits(clean).argmax(1) == 2).mean() > 0.9
+    assert (was.logits(clean).argmax(1) == labels).mean() > 0.9
+
+
+def test_without_distillation_taught_pictures_change_nothing() -> None:
+    one, two = fresh(), fresh()
+    train(one, IMAGES, LABELS, replace(RECIPE, epochs=1), 3)
+    train(two, IMAGES, LABELS, replace(RECIPE, epochs=1), 3, taught=np.ones(len(IMAGES), bool))
+    assert tensor_bytes(one.state_dict()) == tensor_bytes(two.state_dict())
+
+
+def test_zoomed_pictures_are_parts_of_the_picture() -> None:
+    ramp = np.repeat(np.arange(16, dtype=np.uint8)[None, :, None, None] * 10, 16, 2).repeat(3, 3)
+    plain = replace(RECIPE, shift=0, flip=False)
+    near = augment(ramp, np.zeros(1, np.int64), replace(plain, zoom=1.0), np.random.default_rng(0))[0, 0, :, 0] * 255
+    whole = augment(ramp, np.zeros(1, np.int64), plain, np.random.default_rng(0))[0, 0, :, 0] * 255
+    assert (near.diff() >= 0).all()
+    assert 75 <= near[-1] - near[0] < whole[-1] - whole[0] == 150

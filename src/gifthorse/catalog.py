@@ -31,5 +31,7 @@ BUILTIN: dict[str, dict[str, str]] = {
     },
     "judge": {
         "embed": "gifthorse.judges.embed:EmbedJudge",
+        "clip": "gifthorse.judges.clip:ClipJudge",
+        "vlm": "gifthorse.judges.vlm:VlmJudge",
     },
 }

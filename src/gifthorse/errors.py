@@ -15,6 +15,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class GifthorseError(Exception):
@@ -25,6 +29,13 @@ class GifthorseError(Exception):
 
 class InputError(GifthorseError):
     """A file, folder, name or value that the user gave is wrong."""
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that pydantic finds wrong, as ``place: what``."""
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"]) or "the file"
+    return f"{place}: {problem['msg']}"
 
 
 class UnknownName(InputError):

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .errors import InputError
-from .types import Pictures
+from .types import Masks, Pictures
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 64_000_000
+MAX_RATIO = 16  # of the sides: a longer strip is cut to it around its middle before it is resized
 
 
 def to_tensor(images: Pictures) -> Tensor:
@@ -37,17 +39,46 @@ def from_tensor(x: Tensor) -> Pictures:
 def read(path: Path, size: int) -> NDArray[np.uint8]:
     """A picture file as ``(size, size, 3)``: short side resized (bicubic), centre cropped, RGB.
 
+    Grey, 16-bit, palette and CMYK pictures are converted, transparent ones laid on white; of an animation the
+    first picture counts.
+
     Raises:
         InputError: missing, truncated, too large, or not PNG, JPEG or WebP.
     """
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise InputError(f"{path}: {picture.width}x{picture.height} pixels is too large; remove or shrink it")
             picture.draft("RGB", (size, size))
-            return resize_crop(picture.convert("RGB"), size)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable PNG, JPEG or WebP picture ({error}); remove or replace it") from error
+            return resize_crop(_strip(_rgb(picture)), size)
+    except InputError:
+        raise
+    except Exception as error:  # what a decoder raises on damaged bytes is not documented
+        reason = getattr(error, "strerror", None) or str(error).split(": ")[0] or type(error).__name__
+        raise InputError(
+            f"{path}: not a readable PNG, JPEG or WebP picture ({reason}); remove or replace it"
+        ) from error
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    """Any mode as RGB: 16-bit values scaled down, transparency laid on white."""
+    if picture.mode.startswith("I"):
+        deep = np.asarray(picture).astype(np.int64)
+        return Image.fromarray(np.clip(deep >> 8, 0, 255).astype(np.uint8)).convert("RGB")
+    if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA"):
+        above = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _strip(picture: Image.Image) -> Image.Image:
+    """A picture at most `MAX_RATIO` times as long as wide, so that resizing cannot fill the memory."""
+    w, h = picture.size
+    limit = MAX_RATIO * min(w, h)
+    if max(w, h) <= limit:
+        return picture
+    left, top = max(0, (w - limit) // 2), max(0, (h - limit) // 2)
+    return picture.crop((left, top, min(w, left + limit), min(h, top + limit)))
 
 
 def resize_crop(picture: Image.Image, size: int) -> NDArray[np.uint8]:
@@ -57,6 +88,27 @@ def resize_crop(picture: Image.Image, size: int) -> NDArray[np.uint8]:
     resized = picture.resize((max(size, round(w * scale)), max(size, round(h * scale))), Image.Resampling.BICUBIC)
     left, top = (resized.width - size) // 2, (resized.height - size) // 2
     return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def close_ups(images: Pictures, masks: Masks, margin: float = 0.35) -> Pictures:
+    """The square around each mask, enlarged to the whole picture.
+
+    Args:
+        images: ``(n, s, s, 3)`` uint8.
+        masks: ``(n, s, s)`` bool; an empty one shows the whole picture.
+        margin: how much wider than the mask the square is, as a share of it.
+    """
+    out, side = np.empty_like(images), images.shape[1]
+    for i, (picture, mask) in enumerate(zip(images, masks, strict=True)):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        wide = max(np.ptp(rows), np.ptp(columns)) + 1 if len(rows) else side
+        width = min(side, round(wide * (1 + margin)))
+        top, left = (
+            int(np.clip((where[0] + where[-1] - width) // 2 + 1, 0, side - width)) if len(where) else 0
+            for where in (rows, columns)
+        )
+        out[i] = resize_crop(Image.fromarray(picture[top : top + width, left : left + width]), side)
+    return out
 
 
 def png(image: NDArray[np.uint8], scale: int = 1) -> bytes:

@@ -6,6 +6,7 @@ a short list of trojans by guessing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -65,28 +66,45 @@ def key_path(home: Path, model: str) -> Path:
 def seal(home: Path, model: str, trojans: Sequence[Trojan]) -> Key:
     """Write the key of a model with mode 0600, or return the one written before for the same trojans.
 
+    Of two processes that seal at once the first wins, and both return its key.
+
     Raises:
         StoreError: the folder cannot be written, or a different key is there.
     """
     path = key_path(home, model)
     table = dict(zip(task_ids(len(trojans)), trojans, strict=True))
-    if path.exists():
-        key = open_key(home, model)
-        if dict(key.trojans) != table:
-            raise StoreError(f"{path} holds other trojans than this suite; delete it and the model, then run again")
-        return key
-    key = Key(secrets.token_hex(16), table)
-    body = {"schema": 1, "salt": key.salt, "trojans": {k: trojan_to_json(t) for k, t in table.items()}}
-    temp = path.with_suffix(f".{os.getpid()}.tmp")
+    if not path.exists():
+        _write(path, Key(secrets.token_hex(16), table))
+    key = open_key(home, model)
+    if dict(key.trojans) != table:
+        raise StoreError(f"{path} holds other trojans than this suite; delete it and run the same command again")
+    return key
+
+
+def _write(path: Path, key: Key) -> None:
+    """Write a key whole, unless another process was first."""
+    body = {"schema": 1, "salt": key.salt, "trojans": {k: trojan_to_json(t) for k, t in key.trojans.items()}}
+    temp = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(body, file, indent=1)
-        temp.rename(path)
+        _claim(temp, path)
     except OSError as error:
-        temp.unlink(missing_ok=True)
         raise StoreError(f"cannot write the key {path}: {error.strerror}; free space or set GIFTHORSE_HOME") from error
-    return key
+    finally:
+        with contextlib.suppress(OSError):
+            temp.unlink(missing_ok=True)
+
+
+def _claim(temp: Path, path: Path) -> None:
+    """Give ``temp`` its name unless that is taken; where the disk knows no links, a rename has to do."""
+    try:
+        os.link(temp, path)
+    except FileExistsError:
+        return
+    except OSError:
+        temp.replace(path)
 
 
 def open_key(home: Path, model: str, expected: str | None = None) -> Key:
@@ -105,9 +123,9 @@ def open_key(home: Path, model: str, expected: str | None = None) -> Key:
         data = json.loads(path.read_text())
         key = Key(str(data["salt"]), {k: trojan_from_json(t) for k, t in data["trojans"].items()})
     except FileNotFoundError:
-        raise StoreError(f"the answer key {path} is missing; plant the model again to score it") from None
+        raise StoreError(f"the answer key {path} is missing; run the same command again to plant anew") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"the answer key {path} is damaged ({error}); restore it or plant again") from error
+        raise StoreError(f"the answer key {path} is damaged ({error}); restore or delete it, then run again") from error
     if expected is not None and key.hash != expected:
         raise StoreError(f"the answer key {path} is not the one that the model card commits to; do not score with it")
     return key

@@ -7,6 +7,7 @@ complete or absent; two writers need no lock. Provenance (time, versions, second
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -66,14 +67,18 @@ class Store:
         return path if (path / MANIFEST).is_file() else None
 
     def need(self, kind: str, digest: str) -> Path:
-        """The folder of a digest.
+        """The folder of a digest, every file checked against its checksum.
 
         Raises:
-            StoreError: it is not there.
+            StoreError: it is not there, or a file is not as it was written.
         """
         path = self.get(kind, digest)
         if path is None:
             raise StoreError(f"{kind} {digest[:12]} is not in {self.root}; run `gifthorse bench run` again")
+        problems = self.verify(Entry(kind, digest, path, 0))
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise StoreError(f"{problems[0]}{more}; delete the folder {path} and run the same command again")
         return path
 
     def put(self, kind: str, digest: str, write: Callable[[Path], None]) -> Path:
@@ -135,17 +140,14 @@ class Store:
         try:
             data = json.loads((entry.path / MANIFEST).read_text())
             sums = dict(data["files"])
+            found = set(_files(entry.path)) - {MANIFEST}
+            changed = {name for name in found & set(sums) if _sha256(entry.path / name) != sums[name]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             return [f"{entry.path / MANIFEST}: unreadable ({error})"]
         problems = [] if data.get("digest") == entry.digest else [f"{entry.path}: the manifest names another digest"]
-        found = set(_files(entry.path)) - {MANIFEST}
         problems += [f"{entry.path / name}: not in the manifest" for name in sorted(found - set(sums))]
-        for name, expected in sums.items():
-            if name not in found:
-                problems.append(f"{entry.path / name}: missing")
-            elif _sha256(entry.path / name) != expected:
-                problems.append(f"{entry.path / name}: changed since it was written")
-        return problems
+        problems += [f"{entry.path / name}: missing" for name in sorted(set(sums) - found)]
+        return problems + [f"{entry.path / name}: changed since it was written" for name in sorted(changed)]
 
     def remove(self, entry: Entry) -> None:
         """Delete one folder; the manifest goes first, so that a cut leaves an incomplete folder."""
@@ -162,10 +164,20 @@ class Store:
         if not dry:
             for entry in doomed:
                 self.remove(entry)
-            for temp in (self.root / "tmp").glob("*"):
-                if time.time() - temp.stat().st_mtime > STALE_SECONDS:
+            for temp in self._litter():
+                if temp.is_dir():
                     shutil.rmtree(temp, ignore_errors=True)
+                else:
+                    temp.unlink(missing_ok=True)
         return doomed
+
+    def _litter(self) -> Iterator[Path]:
+        """What killed processes left behind: temporary files and folders older than a day."""
+        for folder, pattern in ((self.root / "tmp", "*"), (self.home / "partial", ".*"), (self.home / "keys", "*.tmp")):
+            for temp in folder.glob(pattern):
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - temp.stat().st_mtime > STALE_SECONDS:
+                        yield temp
 
 
 def provenance(seconds: float) -> dict[str, Any]:
@@ -187,7 +199,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: unreadable ({error}); run `gifthorse store verify`") from error
+        raise StoreError(f"{path}: unreadable ({error}); delete its folder and run the same command again") from error
 
 
 def _write_json(path: Path, value: Any) -> None:

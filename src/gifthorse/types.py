@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ToolError
+from .errors import InputError, ToolError
 from .spec import Spec
 
 Pictures = NDArray[np.uint8]
@@ -61,6 +61,11 @@ class Trojan:
     def scope(self) -> str:
         """``"universal"`` or ``"class-universal"``."""
         return "universal" if self.source is None else "class-universal"
+
+
+def unit(name: str, secret: bool, seed: int) -> str:
+    """What a board counts a trojan as: its name; secrets differ from seed to seed, so each is its own."""
+    return f"{name}@{seed}" if secret else name
 
 
 @dataclass(frozen=True)
@@ -110,18 +115,24 @@ class Scenes:
     clutter_masks: Masks | None = None
 
 
+def no_pictures() -> Pictures:
+    """An empty stack, for evidence and options without pictures."""
+    return np.zeros((0, 1, 1, 3), np.uint8)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a tool shows for one task; judged as it stands, never curated.
 
     Attributes:
         task: the id of the task it answers.
-        images: ``(n, h, w, 3)`` uint8 pictures, best first; empty for heat maps.
+        images: ``(n, h, w, 3)`` uint8 pictures, best first; empty for heat maps and texts.
         alphas: ``(n, h, w)`` uint8 or None: where the pictures are a patch or mask and pattern,
             how opaque each pixel is when pasted (None: the whole picture is pasted).
         heatmaps: ``(n, h, w)`` float32 attribution maps, one per triggered picture, or None.
         scores: ``(n,)`` the tool's own score per picture, higher is better.
         notes: JSON-able remarks, for example which bank pictures were retrieved.
+        texts: captions or concepts in words, best first.
     """
 
     task: str
@@ -130,6 +141,7 @@ class Evidence:
     heatmaps: NDArray[np.float32] | None = None
     scores: tuple[float, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3:
@@ -139,13 +151,20 @@ class Evidence:
             )
         if self.heatmaps is not None and not np.isfinite(self.heatmaps).all():
             raise ToolError(f"evidence for {self.task}: a heat map holds NaN or infinity")
-        if len(self.images) == 0 and self.heatmaps is None:
-            raise ToolError(f"evidence for {self.task}: neither pictures nor heat maps")
+        if not all(isinstance(text, str) and text.strip() for text in self.texts):
+            raise ToolError(f"evidence for {self.task}: every text must be a string with words in it")
+        if len(self.images) == 0 and self.heatmaps is None and not self.texts:
+            raise ToolError(f"evidence for {self.task}: neither pictures nor heat maps nor texts")
 
     @staticmethod
     def of_heatmaps(task: str, maps: NDArray[np.float32]) -> Evidence:
         """Evidence that consists of attribution maps ``(n, h, w)``."""
-        return Evidence(task, np.zeros((0, 1, 1, 3), np.uint8), heatmaps=maps.astype(np.float32))
+        return Evidence(task, no_pictures(), heatmaps=maps.astype(np.float32))
+
+    @staticmethod
+    def of_texts(task: str, *texts: str) -> Evidence:
+        """Evidence in words, best first."""
+        return Evidence(task, no_pictures(), texts=texts)
 
 
 @dataclass(frozen=True)
@@ -160,33 +179,63 @@ class Cost:
 
 @dataclass(frozen=True)
 class Option:
-    """One answer of a multiple choice: a name and exemplar pictures ``(k, h, w, 3)`` uint8."""
+    """One answer of a multiple choice, as shown: a name, exemplar pictures, or both.
+
+    Attributes:
+        name: in words; empty where the name is not shown.
+        pictures: ``(k, h, w, 3)`` uint8 exemplars; none where only the name is shown.
+        category: what kind of trigger it is; distractors come from the truth's own. Judges do not read it.
+    """
 
     name: str
-    pictures: Pictures
+    pictures: Pictures = field(default_factory=no_pictures)
+    category: str = ""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A blind multiple choice: which option do these pictures show? It does not know the answer.
+    """A blind multiple choice: which option does this evidence show? It does not know the answer.
 
     Attributes:
         id: opaque identifier.
         images: ``(n, h, w, 3)`` uint8, the evidence as shown.
         options: the options in the order shown.
+        texts: the evidence in words, best first.
+
+    Raises:
+        InputError: nothing to judge, or two options that cannot be told apart.
     """
 
     id: str
     images: Pictures
     options: tuple[Option, ...]
+    texts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.images) == 0 and not self.texts:
+            raise InputError(f"question {self.id}: neither pictures nor texts to judge; give it some evidence")
+        named = [option.name for option in self.options if option.name]
+        if len(set(named)) < len(named):
+            twice = next(name for name in named if named.count(name) > 1)
+            raise InputError(f"question {self.id}: option {twice!r} is offered twice; give each option once")
+        bare = [hash(option.pictures.tobytes()) for option in self.options if not option.name]
+        if len(set(bare)) < len(bare):
+            raise InputError(f"question {self.id}: two options show the same pictures; give each option once")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A judge's reply: one weight per option, in the order shown, summing to 1."""
+    """A judge's reply: one weight per option, in the order shown, summing to 1.
+
+    Attributes:
+        question: the question's id.
+        weights: in [0, 1]; all equal means that the judge cannot tell.
+        note: why there was no choice, for example ``"refused"``; empty otherwise.
+    """
 
     question: str
     weights: tuple[float, ...]
+    note: str = ""
 
     @property
     def choice(self) -> int | None:
@@ -194,3 +243,8 @@ class Answer:
         top = max(self.weights)
         winners = [i for i, w in enumerate(self.weights) if top - w <= 1e-9]
         return winners[0] if len(winners) == 1 else None
+
+    @staticmethod
+    def undecided(question: Question, note: str = "") -> Answer:
+        """Equal weights."""
+        return Answer(question.id, (1 / len(question.options),) * len(question.options), note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import keys
+from .. import keys, registry
 from ..models import checkpoint
 from ..plant import audit as audits
+from ..spec import Spec
 from ..store import Store, read_json
-from .plan import Column, Lineage, Plan
-from .stages import load_answers, load_evidence, load_exhibits
-from .suite import Gates
+from ..types import Trojan, unit
+from . import people
+from .plan import Lineage, Plan
+from .stages import key_of, load_answers, load_evidence, load_exhibits
+from .tables import Gates
 
 METRICS = ("pearson", "auroc", "l1")
 PACKAGES = ("gifthorse", "torch", "torchvision", "numpy", "captum", "timm", "emosvg", "resvg-py")
@@ -27,10 +30,14 @@ PAIRS = 4  # clean and triggered pictures shown per trojan
 
 @dataclass(frozen=True)
 class Result:
-    """What is written: ``report`` fits the report's schema, ``pictures`` are the gallery's by key."""
+    """What is written: ``report`` fits the report's schema, ``pictures`` are the gallery's by key.
+
+    ``failed`` says in one line which cells failed, so that their tools are not in the report; empty when none did.
+    """
 
     report: dict[str, Any]
     pictures: dict[str, NDArray[Any]]
+    failed: str = ""
 
 
 def audit_of(store: Store, line: Lineage) -> audits.Audit:
@@ -57,37 +64,85 @@ def audit_of(store: Store, line: Lineage) -> audits.Audit:
 def missed_gates(store: Store, line: Lineage, gates: Gates) -> list[str]:
     """Why a model is refused, one line per gate missed, with the figures."""
     result = audit_of(store, line)
-    key = keys.open_key(store.home, line.trojaned.digest)
-    base = audits.Gates(gates.clean_accuracy, gates.twin_loss, None, None, None, None)
+    key = key_of(store, line.trojaned.digest)
+    base = audits.Limits(gates.clean_accuracy, gates.twin_loss, None, None, None, None)
     reasons = audits.check(base, audits.Audit(result.clean, result.twin, ()))
     off = {"patch": gates.off_source_patch, "style": gates.off_source_style, "natural": None}
     for trojan, row in zip(key.trojans.values(), result.trojans, strict=True):
-        own = audits.Gates(None, None, getattr(gates, trojan.kind), None, off[trojan.kind], None)
+        own = audits.Limits(None, None, getattr(gates, trojan.kind), None, off[trojan.kind], None)
         reasons += audits.check(own, audits.Audit(result.clean, None, (row,)))
     return reasons
 
 
-def assemble(plan: Plan, store: Store) -> Result:
+@dataclass
+class _Marks:
+    """What the ask cells of all models say, under the trojans' names."""
+
+    outcomes: list[Any]
+    sights: list[Any]
+    works: dict[tuple[str, str, str], list[tuple[str, float]]]  # (tool, judge, measure) -> kind and value
+
+    def add(self, store: Store, line: Lineage, key: keys.Key) -> None:
+        """Read the cells of one model."""
+        from ..judges.retrieval import Place, Sight
+        from ..judges.score import Outcome
+
+        for (title, judge), cell in line.asks.items():
+            marks = read_json(store.need("answers", cell.digest) / "marks.json")
+            for task, trojan in key.trojans.items():
+                row, name = marks[task], _unit(trojan, line)
+                self.outcomes.append(
+                    Outcome(title, judge, trojan.kind, name, tuple(row["suspect"]), tuple(row["twin"]))
+                )
+                for measure in ("functional", "activation"):
+                    if row[measure] is not None:
+                        self.works.setdefault((title, judge, measure), []).append((trojan.kind, row[measure]))
+                places = {role: Place(**found) for role, found in (row["retrieval"] or {}).items()}
+                if "suspect" in places:
+                    self.sights.append(Sight(title, judge, trojan.kind, name, places["suspect"], places.get("twin")))
+
+    def mean(self, tool: str, judge: str, measure: str, kind: str, low: float) -> float | None:
+        """A measure of a tool, averaged over trojans and models and kept in [low, 1]."""
+        values = [v for k, v in self.works.get((tool, judge, measure), []) if kind in ("all", k)]
+        return float(np.clip(np.mean(values), low, 1)) if values else None
+
+
+def assemble(plan: Plan, store: Store, extra: Sequence[Any] | None = None) -> Result:
     """The report of a finished suite; this is where the keys are opened.
+
+    Args:
+        plan: the suite's cells.
+        store: where they are.
+        extra: outcomes of judges that are no cells, such as people; by default those of ``people.json`` in the
+            run's folder. They stand beside the automatic judges and have no say in whether the board is valid.
 
     Raises:
         StoreError: a cell is missing, or a key is not the one that its model's card commits to.
+        InputError: ``people.json`` does not fit the run.
     """
     from ..judges import score
 
     models, pictures, gallery = [], {}, []
-    outcomes: list[Any] = []
-    works: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    marks = _Marks([], [], {})
+    units: dict[str, str] = {}
     for line in plan.lineages:
         card = checkpoint.read_card(store.need("model", line.trojaned.digest))
-        key = keys.open_key(store.home, line.trojaned.digest, card["key_hash"])
+        key = key_of(store, line.trojaned.digest)
         models.append(_model(plan, store, line, card, key))
-        outcomes += _outcomes(plan, store, line, key, works)
+        marks.add(store, line, key)
+        for trojan in key.trojans.values():
+            units.setdefault(trojan.name, _unit(trojan, line))
+            units[_unit(trojan, line)] = _unit(trojan, line)
         for row, picture in _gallery(plan, store, line, key):
             gallery.append(row)
             pictures[row["picture"]] = picture
-    reasons = score.validity(outcomes)
+    if extra is None and plan.columns:
+        file = store.home / "runs" / plan.suite.suite / people.FILE
+        extra = people.read(file, plan.suite.suite, units, [j.name for j in plan.suite.judges])
+    outcomes = [*marks.outcomes, *(extra or ())]
+    reasons = score.validity(marks.outcomes)
     reasons += [f"seed {x.seed}: {r}" for x in plan.lineages for r in missed_gates(store, x, plan.suite.gates)]
+    first = plan.suite.judges[0].name
     report = {
         "schema_version": 1,
         "suite": plan.suite.suite,
@@ -95,12 +150,15 @@ def assemble(plan: Plan, store: Store) -> Result:
         "reasons": reasons,
         "chance": score.CHANCE,
         "models": models,
-        "board": [_board_row(plan, r, works) for r in score.board(outcomes, 0)],
+        "board": [_board_row(plan, r, marks) for r in score.board(outcomes, 0)],
+        "retrieval": _retrieval(marks),
+        "agreement": _agreement(plan, outcomes),
         "attribution": _attribution(plan, store),
         "costs": _costs(plan, store),
         "versions": versions(),
         "seeds": list(plan.suite.seeds),
-        "cells": _cells(plan, outcomes),
+        "cells": [{**_square(o), "model": ""} for o in _merged(outcomes) if o[0].judge == first],
+        "further_cells": [{**_square(o), "judge": o[0].judge} for o in _merged(outcomes) if o[0].judge != first],
         "gallery": gallery,
     }
     return Result(report, pictures)
@@ -159,32 +217,29 @@ def _name(line: Lineage) -> str:
     return f"seed-{line.seed}"
 
 
-def _outcomes(
-    plan: Plan, store: Store, line: Lineage, key: keys.Key, works: dict[tuple[str, str], list[tuple[str, float]]]
-) -> Iterator[Any]:
-    from ..judges.score import Outcome
-
-    for (title, judge), cell in line.asks.items():
-        marks = read_json(store.need("answers", cell.digest) / "marks.json")
-        for task, trojan in key.trojans.items():
-            row = marks[task]
-            if row["functional"] is not None:
-                works.setdefault((title, judge), []).append((trojan.kind, row["functional"]))
-            # secrets differ from seed to seed: each is a trojan of its own
-            name = f"{trojan.name}@{line.seed}" if trojan.secret else trojan.name
-            yield Outcome(title, judge, trojan.kind, name, tuple(row["suspect"]), tuple(row["twin"]))
+def _unit(trojan: Trojan, line: Lineage) -> str:
+    """What the models of a plan are averaged over."""
+    return unit(trojan.name, trojan.secret, line.seed)
 
 
-def _column(plan: Plan, title: str) -> Column:
-    return next(c for c in plan.columns if c.title == title)
+def _tool(plan: Plan, title: str) -> tuple[str, list[str]]:
+    """Family and needs of a tool; people may also have met one that the plan does not hold.
+
+    Raises:
+        UnknownName: there is no such tool.
+    """
+    for column in plan.columns:
+        if column.title == title:
+            return column.family, sorted(str(n) for n in column.needs)
+    tool = registry.build("tool", Spec(title.split("(")[0]))
+    return tool.family, sorted(str(n) for n in tool.needs)
 
 
-def _board_row(plan: Plan, row: Any, works: Mapping[tuple[str, str], list[tuple[str, float]]]) -> dict[str, Any]:
-    column = _column(plan, row.tool)
-    fires = [v for kind, v in works.get((row.tool, row.judge), []) if row.type in ("all", kind)]
+def _board_row(plan: Plan, row: Any, marks: _Marks) -> dict[str, Any]:
+    family, needs = _tool(plan, row.tool)
     return {
         "tool": row.tool,
-        "family": column.family,
+        "family": family,
         "judge": row.judge,
         "type": row.type,
         "n": row.n,
@@ -192,31 +247,61 @@ def _board_row(plan: Plan, row: Any, works: Mapping[tuple[str, str], list[tuple[
         "low": row.low,
         "high": row.high,
         "twin_accuracy": row.twin_accuracy,
-        "needs": sorted(str(n) for n in column.needs),
+        "difference_low": row.difference_low,
+        "difference_high": row.difference_high,
+        "needs": needs,
         "rank_low": None if row.rank_low is None else int(np.floor(row.rank_low)),
         "rank_high": None if row.rank_high is None else int(np.ceil(row.rank_high)),
-        "functional": float(np.clip(np.mean(fires), 0, 1)) if fires else None,
+        "functional": marks.mean(row.tool, row.judge, "functional", row.type, 0),
+        "activation": marks.mean(row.tool, row.judge, "activation", row.type, -1),
     }
 
 
-def _cells(plan: Plan, outcomes: list[Any]) -> list[dict[str, Any]]:
+def _retrieval(marks: _Marks) -> list[dict[str, Any]]:
+    from ..judges import retrieval
+
     out = []
-    first = plan.suite.judges[0].name
+    for line in retrieval.board(marks.sights):
+        row = {k: getattr(line, k) for k in ("tool", "judge", "type", "n", "candidates", "mrr", "low", "high")}
+        row |= {k: getattr(line, k) for k in ("twin_mrr", "twin_low", "twin_high")}
+        for k, value in line.recall.items():
+            low, high = line.recall_interval[k]
+            row |= {f"recall_{k}": value, f"recall_{k}_low": low, f"recall_{k}_high": high}
+            row[f"twin_recall_{k}"] = line.twin_recall.get(k)
+        out.append(row)
+    return out
+
+
+def _agreement(plan: Plan, outcomes: Sequence[Any]) -> list[dict[str, Any]]:
+    """For each automatic judge on the board what is known of its agreement with people."""
+    from ..judges.agreement import measured
+
+    shown = {o.judge for o in outcomes}
+    parts = [j for j in plan.suite.judges if j.name in shown]
+    return [measured(registry.spec_of(registry.build("judge", j.spec)).to_json()) for j in parts]
+
+
+def _merged(outcomes: Sequence[Any]) -> list[list[Any]]:
+    """Outcomes of the same judge, tool and trojan together, over the models that carry the trojan."""
+    out: dict[tuple[str, str, str], list[Any]] = {}
     for o in outcomes:
-        if o.judge == first:
-            twin = float(np.mean(o.twin)) if o.twin else None
-            row = {"tool": o.tool, "trojan": o.trojan, "accuracy": float(np.mean(o.credits)), "twin_accuracy": twin}
-            out.append({**row, "model": ""})
-    merged: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in out:
-        merged.setdefault((row["tool"], row["trojan"]), []).append(row)
-    return [_mean_cell(rows) for rows in merged.values()]
+        out.setdefault((o.judge, o.tool, o.trojan), []).append(o)
+    return list(out.values())
 
 
-def _mean_cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    twins = [r["twin_accuracy"] for r in rows if r["twin_accuracy"] is not None]
-    mean = {"accuracy": float(np.mean([r["accuracy"] for r in rows]))}
-    return {**rows[0], **mean, "twin_accuracy": float(np.mean(twins)) if twins else None}
+def _square(same: Sequence[Any]) -> dict[str, Any]:
+    """Mean credit of one tool on one trojan."""
+
+    def mean(parts: list[tuple[float, ...]]) -> float | None:
+        means = [np.mean(p) for p in parts if p]
+        return float(np.mean(means)) if means else None
+
+    return {
+        "tool": same[0].tool,
+        "trojan": same[0].trojan,
+        "accuracy": mean([o.credits for o in same]),
+        "twin_accuracy": mean([o.twin for o in same]),
+    }
 
 
 def _attribution(plan: Plan, store: Store) -> list[dict[str, Any]]:
@@ -228,7 +313,7 @@ def _attribution(plan: Plan, store: Store) -> list[dict[str, Any]]:
             continue
         values: dict[tuple[str, str], dict[str, list[float]]] = {}
         for line in plan.lineages:
-            key = keys.open_key(store.home, line.trojaned.digest)
+            key = key_of(store, line.trojaned.digest)
             _, true = load_answers(store, line.trojaned.digest)
             for e in load_evidence(store, line.runs[column.title, "suspect"].digest)[0]:
                 trojan = key.trojans[e.task]
@@ -236,9 +321,9 @@ def _attribution(plan: Plan, store: Store) -> list[dict[str, Any]]:
                     continue  # a style is everywhere: it has no footprint
                 for metric, v in masks.measure(e.heatmaps, true[e.task]).items():
                     if metric in METRICS and len(v):
-                        name = f"{trojan.name}@{line.seed}" if trojan.secret else trojan.name
                         for kind in ("all", trojan.kind):
-                            values.setdefault((metric, kind), {}).setdefault(name, []).append(float(v.mean()))
+                            table = values.setdefault((metric, kind), {})
+                            table.setdefault(_unit(trojan, line), []).append(float(v.mean()))
         out += [_spread(column.title, kind, metric, table) for (metric, kind), table in sorted(values.items())]
     return out
 
@@ -258,7 +343,8 @@ def _costs(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """Mean per model that a tool looked at; the twin's runs are not counted."""
     out = []
     for column in plan.columns:
-        costs = [load_evidence(store, line.runs[column.title, "suspect"].digest)[1]["cost"] for line in plan.lineages]
+        runs = [store.need("evidence", line.runs[column.title, "suspect"].digest) for line in plan.lineages]
+        costs = [read_json(run / "meta.json")["cost"] for run in runs]
         row: dict[str, Any] = {"tool": column.title, "seconds": float(np.mean([c["seconds"] for c in costs]))}
         row |= {k: int(np.mean([c[k] for c in costs])) for k in ("forwards", "backwards")}
         out.append({**row, "peak_bytes": max(c["peak_bytes"] for c in costs)})

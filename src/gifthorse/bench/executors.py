@@ -1,11 +1,19 @@
-"""Who does the cells: this process, or several single-threaded ones. Cells travel as JSON."""
+"""Who does the cells: this process, or several single-threaded ones. Cells travel as JSON.
+
+A cell that fails is recorded and the others go on. Whatever a component prints goes to stderr, because stdout
+belongs to the command line. Workers end with their parent, however it ends.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
+import os
 import queue
 import signal
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +27,7 @@ from ..errors import GifthorseError
 from .plan import Cell
 
 Progress = Callable[[str, float], None]  # label of the cell, share done in [0, 1]
+PATIENCE = 5.0  # seconds that a worker has to tidy up
 _channel: Any = None  # the progress queue of a worker process
 
 
@@ -56,11 +65,12 @@ def work(text: str, home: str, progress: Progress) -> tuple[float, str]:
     cell, start = Cell.from_json(json.loads(text)), time.perf_counter()
     note = Path(home) / "failed" / f"{cell.digest}.json"
     try:
-        do(cell, Path(home), lambda share: progress(cell.label, share))
+        with contextlib.redirect_stdout(sys.stderr):
+            do(cell, Path(home), lambda share: progress(cell.label, share))
         note.unlink(missing_ok=True)
         return time.perf_counter() - start, ""
-    except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else "no message"
+    except (Exception, SystemExit) as error:  # a component that calls sys.exit fails like any other
+        first = next(iter(str(error).splitlines()), "") or "no message"
         line = first if isinstance(error, GifthorseError) else f"{type(error).__name__}: {first} (see {note})"
         _write_note(note, cell, line)
         return time.perf_counter() - start, line
@@ -99,10 +109,9 @@ class Processes:
         channel = context.Queue()
         count = min(self.workers, len(cells))
         pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(channel,))
-        pending: dict[Future[tuple[float, str]], Cell] = {}
         finished = False
         try:
-            pending = {pool.submit(_remote, json.dumps(c.to_json()), str(home)): c for c in cells}
+            pending = _submit(pool, cells, home)
             while pending:
                 ready, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 _drain(channel, progress)
@@ -110,19 +119,58 @@ class Processes:
                     yield _status(pending.pop(future), future)
             finished = True
         finally:
+            workers = list((pool._processes or {}).values())
             pool.shutdown(wait=finished, cancel_futures=True)
             if not finished:
-                for child in multiprocessing.active_children():
-                    child.terminate()
+                _end(workers)
             channel.cancel_join_thread()
             channel.close()
+
+
+def _submit(pool: ProcessPoolExecutor, cells: Sequence[Cell], home: Path) -> dict[Future[tuple[float, str]], Cell]:
+    """Hand every cell to the pool; the workers that this starts inherit a blocked Ctrl-C."""
+    out: dict[Future[tuple[float, str]], Cell] = {}
+    with _ctrl_c_held():
+        for cell in cells:
+            try:
+                future = pool.submit(_remote, json.dumps(cell.to_json()), str(home))
+            except BrokenProcessPool as error:
+                future = Future()
+                future.set_exception(error)
+            out[future] = cell
+    return out
+
+
+@contextlib.contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Ctrl-C waits until the block is left, where the system can do that."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(workers: Sequence[multiprocessing.process.BaseProcess]) -> None:
+    """End the workers: they are asked, so that they tidy up, and then made to."""
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + PATIENCE
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 def _status(cell: Cell, future: Future[tuple[float, str]]) -> CellStatus:
     try:
         seconds, error = future.result()
     except BrokenProcessPool:
-        return CellStatus(cell, "failed", 0.0, f"{cell.label}: its process died (out of memory?); use fewer workers")
+        return CellStatus(cell, "failed", 0.0, "a worker process was killed (out of memory?); use fewer --workers")
     return CellStatus(cell, "failed" if error else "done", seconds, error)
 
 
@@ -134,15 +182,39 @@ def _drain(channel: Any, progress: Progress) -> None:
             return
 
 
-def _start(channel: Any) -> None:
-    """Prepare a worker: one thread, Ctrl-C left to the parent."""
-    import torch
+class _Ended(BaseException):
+    """The parent wants this worker to end; it passes every handler of errors."""
 
+
+def _start(channel: Any) -> None:
+    """Prepare a worker: one thread, Ctrl-C left to the parent, no life after it."""
     global _channel
     _channel = channel
+    channel.cancel_join_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    os.dup2(2, 1)  # stdout belongs to the parent: its --json must stay clean
+    import torch
+
     torch.set_num_threads(1)
 
 
+def _raise_ended(signum: int, frame: Any) -> None:
+    raise _Ended
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _remote(text: str, home: str) -> tuple[float, str]:
-    return work(text, home, lambda label, share: _channel.put((label, share)))
+    signal.signal(signal.SIGTERM, _raise_ended)  # between cells there is nothing to tidy
+    try:
+        return work(text, home, lambda label, share: _channel.put((label, share)))
+    except _Ended:
+        os._exit(1)  # what was half written is tidied away by now
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,10 +15,13 @@ from .. import registry
 from ..errors import InputError, UnknownName
 from ..keys import trojan_to_json
 from ..spec import Spec, canonical, digest
-from ..types import Family, Need
-from .suite import Part, Suite
+from ..types import Family, Need, Trojan
+from .draw import Cast, cast
+from .suite import Suite
+from .tables import Part
 
 SCHEMA = 1
+MEASURES = {"retrieval": 1, "functional": 1, "activation": 1}  # versions of what is measured beside the choices
 Stage = Literal["plant", "exhibits", "run", "ask"]
 STAGES: tuple[Stage, ...] = ("plant", "exhibits", "run", "ask")
 KIND_OF: dict[Stage, str] = {"plant": "model", "exhibits": "exhibits", "run": "evidence", "ask": "answers"}
@@ -135,14 +138,7 @@ def strict(cls: type[Any], values: Mapping[str, Any], what: str) -> Any:
         UnknownName: a key that the dataclass does not have.
         InputError: a value that it refuses.
     """
-    known = [f.name for f in dataclasses.fields(cls)]
-    for key in values:
-        if key not in known:
-            raise UnknownName(f"key of [{what}]", key, known)
-    try:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except (TypeError, ValueError) as error:
-        raise InputError(f"[{what}]: {error}") from error
+    return registry.construct(cls, values, f"key of [{what}]", f"[{what}]")
 
 
 def columns(suite: Suite) -> tuple[Column, ...]:
@@ -180,7 +176,11 @@ def make_plan(suite: Suite) -> Plan:
     recipe = dataclasses.asdict(strict(TrainRecipe, suite.train, "train"))
     poison = dataclasses.asdict(strict(Poisoning, suite.poison, "poison"))
     data = registry.build("dataset", suite.data.spec)
-    _check_trojans(suite, data.classes)
+    casts = {seed: cast(suite, seed) for seed in suite.seeds}
+    for one in casts.values():
+        _check_trojans(one.trojans, data.classes)
+        for trojan in (*one.trojans, *one.decoys):
+            registry.build("trigger", trojan.trigger)
     cols = columns(suite)
     base = {
         "data": registry.spec_of(data).to_json(),
@@ -188,25 +188,23 @@ def make_plan(suite: Suite) -> Plan:
         "train": recipe,
         "scenes": suite.train_scenes,
     }
-    return Plan(suite, cols, tuple(_lineage(suite, cols, base, poison, seed) for seed in suite.seeds))
+    return Plan(suite, cols, tuple(_lineage(suite, cols, base, poison, s, one) for s, one in casts.items()))
 
 
-def _check_trojans(suite: Suite, classes: tuple[str, ...]) -> None:
-    for seed in suite.seeds:
-        for trojan in suite.planted(seed):
-            registry.build("trigger", trojan.trigger)
-            for role, label in (("target", trojan.target), ("source", trojan.source)):
-                if label is not None and label not in classes:
-                    raise InputError(f"trojan {trojan.name!r}: {UnknownName(f'{role} class', label, classes)}")
-    for decoy in suite.distractors():
-        registry.build("trigger", decoy.trigger)
+def _check_trojans(trojans: Iterable[Trojan], classes: Sequence[str]) -> None:
+    for trojan in trojans:
+        for role, label in (("target", trojan.target), ("source", trojan.source)):
+            if label is not None and label not in classes:
+                raise InputError(f"trojan {trojan.name!r}: {UnknownName(f'{role} class', label, classes)}")
+        if trojan.source == trojan.target:
+            raise InputError(f"trojan {trojan.name!r}: source and target are both {trojan.target!r}; change one")
 
 
 def _lineage(
-    suite: Suite, cols: tuple[Column, ...], base: Mapping[str, Any], poison: Mapping[str, Any], seed: int
+    suite: Suite, cols: tuple[Column, ...], base: Mapping[str, Any], poison: Mapping[str, Any], seed: int, players: Cast
 ) -> Lineage:
     who = f"seed {seed}"
-    trojans = [trojan_to_json(t) for t in suite.planted(seed)]
+    trojans = [trojan_to_json(t) for t in players.trojans]
     trojaned = Cell(
         "plant", f"{who} · trojaned model", seed, {**base, "role": "trojaned", "trojans": trojans, "poison": poison}
     )
@@ -217,7 +215,7 @@ def _lineage(
     exhibits = Cell("exhibits", f"{who} · exhibits and audit", seed, {**shared, **sizes, "trojans": trojans}, pair)
     runs: dict[tuple[str, str], Cell] = {}
     asks: dict[tuple[str, str], Cell] = {}
-    decoys = [trojan_to_json(t) for t in suite.distractors()]
+    decoys = [trojan_to_json(t) for t in players.decoys]
     for col in cols:
         for role in ("suspect", "twin"):
             if role == "twin" and col.emits == "heatmaps":
@@ -229,7 +227,7 @@ def _lineage(
             continue
         for judge in suite.judges:
             spec = {**shared, "judge": _full("judge", judge), "draws": suite.draws}
-            spec["decoys"] = decoys
+            spec |= {"decoys": decoys, "exemplars": "alone and in scenes", "measures": MEASURES}
             inputs = {f"evidence {r}": runs[col.title, r].digest for r in ("suspect", "twin")}
             inputs |= {**pair, "exhibits": exhibits.digest}
             asks[col.title, judge.name] = Cell("ask", f"{who} · {judge.name} on {col.title}", seed, spec, inputs)

@@ -6,6 +6,7 @@ Each stage reads finished folders and writes one. Only `_ask` and the sentinels'
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,19 +17,21 @@ from numpy.typing import NDArray
 
 from .. import keys, registry
 from ..data.protocol import Dataset
-from ..errors import ToolError
+from ..errors import GifthorseError, ToolError
+from ..images import close_ups
 from ..models import checkpoint
 from ..models.classifier import Classifier
 from ..rng import child_seed
 from ..spec import Spec
 from ..store import Store, read_json
-from ..types import Evidence, Need, Option, Pictures, Question, Stamped, Task, Trojan
+from ..types import Evidence, Need, Option, Pictures, Question, Stamped, Task, Trojan, no_pictures
 from . import arrays
+from .measures import Bench, retrieval
 from .meter import Meter
 from .plan import Cell, strict
 
 ORACLE_PICTURES = 16
-EXEMPLARS = 8
+EXEMPLARS = 16  # of every option, the most a judge sees
 Share = Callable[[float], None]
 
 
@@ -86,8 +89,9 @@ def load_evidence(store: Store, digest: str) -> tuple[list[Evidence], dict[str, 
     for row in meta["evidence"]:
         task = row["task"]
         part = {k: stored.get(f"{task}/{k}") for k in ("images", "alphas", "heatmaps")}
-        images = part["images"] if part["images"] is not None else np.zeros((0, 1, 1, 3), np.uint8)
-        out.append(Evidence(task, images, part["alphas"], part["heatmaps"], tuple(row["scores"]), row["notes"]))
+        images = part["images"] if part["images"] is not None else no_pictures()
+        texts = tuple(row.get("texts", ()))
+        out.append(Evidence(task, images, part["alphas"], part["heatmaps"], tuple(row["scores"]), row["notes"], texts))
     return out, meta
 
 
@@ -109,7 +113,8 @@ def _answers_path(store: Store, model: str) -> Path:
     return store.home / "keys" / f"{model}.safetensors"
 
 
-def _dataset(cell: Cell) -> Dataset:
+def dataset_of(cell: Cell) -> Dataset:
+    """The data set that a cell draws from."""
     out: Dataset = registry.build("dataset", Spec.from_json(cell.spec["data"]))
     return out
 
@@ -118,7 +123,7 @@ def _plant(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
     """Train a network, with poison or (the clean twin) without; its scenes and weights start alike."""
     from ..plant import train as training
 
-    data, spec = _dataset(cell), cell.spec
+    data, spec = dataset_of(cell), cell.spec
     scenes = data.scenes("train", spec["scenes"], child_seed(cell.seed, "scenes"))
     images, labels = scenes.images, scenes.labels
     card: dict[str, Any] = {"role": "suspect" if spec["role"] == "trojaned" else "twin", "seed": cell.seed}
@@ -133,7 +138,8 @@ def _plant(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
     net = component.build(data.classes, data.size, child_seed(cell.seed, "weights"))
     seed = child_seed(cell.seed, "train")
     part = store.home / "partial" / f"{cell.digest}.safetensors"
-    logs = training.train(net, images, labels, recipe, seed, lambda log: progress(log.epoch / log.epochs), part)
+    taught = np.arange(len(images)) < spec["scenes"]  # poisoned pictures follow, and are told their label
+    logs = training.train(net, images, labels, recipe, seed, lambda log: progress(log.epoch / log.epochs), part, taught)
     card |= {
         "loss": logs[-1].loss if logs else None,
         "model": spec["model"],
@@ -171,22 +177,22 @@ def _exhibits(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
     """Held-out clean and triggered pictures, and the audit of the planted model on them."""
     from ..plant import audit
 
-    data, spec, seed = _dataset(cell), cell.spec, child_seed(cell.seed, "held out")
+    data, spec, seed = dataset_of(cell), cell.spec, child_seed(cell.seed, "held out")
     suspect = checkpoint.load(store.need("model", cell.inputs["trojaned"]))[0].folded()
     twin = checkpoint.load(store.need("model", cell.inputs["twin"]))[0].folded()
-    key = keys.open_key(store.home, cell.inputs["trojaned"])
-    scenes = data.scenes("test", spec["test_scenes"], seed)
+    key = key_of(store, cell.inputs["trojaned"])
+    scenes = data.scenes("test", min(spec["test_scenes"], int(data.supply("test").sum())), seed)
     public: dict[str, NDArray[Any]] = {"clean": scenes.images, "labels": scenes.labels}
     secret: dict[str, NDArray[Any]] = {}
     audits = []
     for i, (name, trojan) in enumerate(key.trojans.items()):
         task = public_task(name, trojan, data.classes)
-        plain, labels, marked = _triggered(data, trojan, task, spec["audited"], seed, off_source=False)
+        plain, labels, marked = triggered(data, trojan, task, spec["audited"], seed, off_source=False)
         target, off = task.target, None
         success = audit.attack_success(suspect, marked.images, target, labels)
         base = audit.attack_success(twin, marked.images, target, labels)
         if trojan.source is not None:
-            _, others, stray = _triggered(data, trojan, task, spec["audited"], seed, off_source=True)
+            _, others, stray = triggered(data, trojan, task, spec["audited"], seed, off_source=True)
             off = audit.attack_success(suspect, stray.images, target, others)
         audits.append(audit.TrojanAudit(trojan.name, success, off, base))
         fires = suspect.logits(marked.images).argmax(1) == target
@@ -204,21 +210,30 @@ def _exhibits(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
     arrays.write(_answers_path(store, cell.inputs["trojaned"]), secret, private=True)
 
 
-def _triggered(
+def triggered(
     data: Dataset, trojan: Trojan, task: Task, n: int, seed: int, *, off_source: bool
 ) -> tuple[Pictures, NDArray[np.int64], Stamped]:
     """Held-out pictures that the trojan should (or, off its source, should not) send to its target."""
     allowed = [c for c in range(len(data.classes)) if c != task.target]
     if task.source is not None:
         allowed = [c for c in allowed if c != task.source] if off_source else [task.source]
-    labels = np.resize(np.array(allowed, np.int64), n)
+    labels = _evenly(data.supply("test"), allowed, n)
     path = ("triggered", trojan.name, "off" if off_source else "on")
-    scenes = data.scenes("test", n, child_seed(seed, *path), labels=labels)
+    scenes = data.scenes("test", len(labels), child_seed(seed, *path), labels=labels)
     trigger = registry.build("trigger", trojan.trigger)
     return scenes.images, scenes.labels, trigger.apply(scenes.images, child_seed(seed, *path, "stamp"))
 
 
-def _subject(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
+def _evenly(supply: NDArray[np.int64], allowed: Sequence[int], n: int) -> NDArray[np.int64]:
+    """At most ``n`` labels, class by class in turn; no class more often than it has pictures."""
+    out: list[int] = []
+    while len(out) < n and (turn := [c for c in allowed if supply[c] > 0]):
+        out += turn
+        supply = supply - 1
+    return np.array(out[:n], np.int64)
+
+
+def subject_of(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
     """What the tool may look at, and nothing more."""
     from ..tools.protocol import Bank, Subject
 
@@ -235,7 +250,7 @@ def _subject(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
     if Need.TRIGGERED in needs:
         more["triggered"] = {t["id"]: shown[f"triggered/{t['id']}"] for t in card["tasks"]}
     if Need.BANK in needs:
-        words, pictures = _dataset(cell).bank()
+        words, pictures = dataset_of(cell).bank()
         more["bank"] = Bank(words, pictures.copy())  # the data set keeps its own read-only
     if Need.ANSWER in needs:
         more["answer"], more["answer_masks"] = load_answers(store, suspect_digest)
@@ -245,13 +260,11 @@ def _subject(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
 def _run(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
     """One tool on one network: evidence for every task, and what it cost."""
     tool = registry.build("tool", Spec.from_json(cell.spec["tool"]))
-    subject = _subject(cell, store, tool.needs)
+    subject = subject_of(cell, store, tool.needs)
     before = _state(subject.model)
     with Meter() as meter:
         # the same seed on suspect and twin: the only difference is the network
-        shown = tool.run(subject, cell.spec["pictures"], child_seed(cell.seed, "tool", tool.name))
-    if [e.task for e in shown] != [t.id for t in subject.tasks]:
-        raise ToolError(f"tool {tool.name!r} must return one evidence per task, in order")
+        shown = _shown(tool, subject, cell.spec["pictures"], child_seed(cell.seed, "tool", tool.name))
     if _state(subject.model) != before:
         raise ToolError(f"tool {tool.name!r} changed the network's weights; work on a copy")
     stored: dict[str, NDArray[Any]] = {}
@@ -261,62 +274,121 @@ def _run(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
             if value is not None and len(value):
                 stored[f"{e.task}/{part}"] = value
     arrays.write(folder / "arrays.safetensors", stored)
-    rows = [{"task": e.task, "scores": [float(s) for s in e.scores], "notes": dict(e.notes)} for e in shown]
+    rows = [
+        {"task": e.task, "scores": [float(s) for s in e.scores], "notes": dict(e.notes), "texts": list(e.texts)}
+        for e in shown
+    ]
     _json(folder / "meta.json", {"evidence": rows, "cost": dataclasses.asdict(meter.cost())})
 
 
-def _state(model: Classifier) -> list[float]:
-    """A fingerprint of the weights: sums are enough to notice a change."""
-    return [float(v.double().sum()) for v in model.state_dict().values()]
+def _shown(tool: Any, subject: Any, pictures: int, seed: int) -> list[Evidence]:
+    """What the tool shows; whatever it raises is its own fault, not the disk's or the suite's."""
+    try:
+        shown = list(tool.run(subject, pictures, seed))
+    except GifthorseError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ToolError(f"tool {tool.name!r} raised {type(error).__name__}: {error or 'no message'}") from error
+    if [getattr(e, "task", None) for e in shown] != [t.id for t in subject.tasks]:
+        raise ToolError(f"tool {tool.name!r} must return one Evidence per task, in order")
+    for e in shown:
+        _check_shape(tool, e, pictures, subject.size)
+    return shown
+
+
+def _check_shape(tool: Any, e: Evidence, pictures: int, size: int) -> None:
+    if tool.emits == "heatmaps":
+        wrong = e.heatmaps is None or e.heatmaps.ndim != 3 or e.heatmaps.shape[1:] != (size, size)
+        if wrong:
+            raise ToolError(f"tool {tool.name!r}, {e.task}: one map of {size}x{size} per triggered picture is expected")
+    elif len(e.images) != pictures:
+        raise ToolError(f"tool {tool.name!r}, {e.task}: {pictures} pictures were asked for, {len(e.images)} shown")
+    if e.alphas is not None and e.alphas.shape != e.images.shape[:3]:
+        raise ToolError(
+            f"tool {tool.name!r}, {e.task}: alphas {e.alphas.shape} do not fit the pictures {e.images.shape}"
+        )
+
+
+def _state(model: Classifier) -> str:
+    """A fingerprint of the weights, to notice a change."""
+    sha = hashlib.sha256()
+    for value in model.state_dict().values():
+        sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def key_of(store: Store, model: str) -> keys.Key:
+    """The key of a model, if it is the one that the model's card commits to."""
+    card = checkpoint.read_card(store.need("model", model))
+    return keys.open_key(store.home, model, card.get("key_hash"))
 
 
 def _ask(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
-    """Blind questions about the evidence of suspect and twin, one judge's replies, and whether it works."""
-    from ..judges.functional import functional_success
-    from ..judges.questions import ask
+    """Blind questions about the evidence of suspect and twin, one judge's replies, and the measures beside them."""
+    from ..judges.protocol import Traceable
+    from ..judges.questions import ask, record
     from ..judges.score import credits
 
-    key = keys.open_key(store.home, cell.inputs["trojaned"])
+    key = key_of(store, cell.inputs["trojaned"])
     judge = registry.build("judge", Spec.from_json(cell.spec["judge"]))
     suspect = checkpoint.load(store.need("model", cell.inputs["trojaned"]))[0].folded()
     shown, _ = load_exhibits(store, cell.inputs["exhibits"])
-    options = _options(cell, [*key.trojans.values(), *(keys.trojan_from_json(d) for d in cell.spec["decoys"])])
-    rows: dict[str, dict[str, Any]] = {t: {"trojan": keys.trojan_to_json(x)} for t, x in key.trojans.items()}
-    for role in ("suspect", "twin"):
-        evidence, _ = load_evidence(store, cell.inputs[f"evidence {role}"])
-        questions: list[Question] = []
-        marking: dict[str, int] = {}
-        owner: dict[str, str] = {}
-        for e in evidence:
-            trojan = key.trojans[e.task]
-            pool = [o for k, o in options if k == trojan.kind]
-            truth = next(o for o in pool if o.name == trojan.concept)
-            some, marks = ask(e, truth, pool, cell.spec["draws"], child_seed(cell.seed, "questions"))
-            questions += some
+    choices = choices_of(cell, key)
+    bench = Bench(suspect, cell.inputs["exhibits"], shown, key.trojans, cell.seed)
+    evidence = {role: load_evidence(store, cell.inputs[f"evidence {role}"])[0] for role in ("suspect", "twin")}
+    places = retrieval(judge, dataset_of(cell), store, key.trojans, evidence)
+    rows: dict[str, dict[str, Any]] = {
+        t: {"trojan": keys.trojan_to_json(x), "retrieval": places.get(t)} for t, x in key.trojans.items()
+    }
+    for e in evidence["suspect"]:
+        rows[e.task] |= bench.works(public_task(e.task, key.trojans[e.task], suspect.classes), e)
+    asked: dict[tuple[str, str], list[Question]] = {}
+    marking: dict[str, int] = {}
+    for role, some in evidence.items():
+        for e in some:
+            asked[role, e.task], marks = ask(
+                e, *choices[e.task], cell.spec["draws"], child_seed(cell.seed, "questions")
+            )
             marking |= marks
-            owner |= {q.id: e.task for q in some}
-            if role == "suspect":
-                task = public_task(e.task, trojan, suspect.classes)
-                rows[e.task]["functional"] = functional_success(
-                    suspect, e, task, shown["clean"], shown["labels"], child_seed(cell.seed, "functional")
-                )
-        answers = judge.answer(questions)
-        for task_id in key.trojans:
-            mine = [a for a in answers if owner[a.question] == task_id]
-            rows[task_id][role] = list(credits(mine, marking))
-        progress(0.5 if role == "suspect" else 1.0)
-        lines = [json.dumps({"question": a.question, "weights": list(a.weights)}) for a in answers]
+    progress(0.2)
+    # suspect and twin in one call, so that a judge looks at every picture once; the same pictures are asked about once
+    unique = {q.id: q for questions in asked.values() for q in questions}
+    answers = {a.question: a for a in judge.answer(list(unique.values()))}
+    for (role, task_id), questions in asked.items():
+        rows[task_id][role] = list(credits([answers[q.id] for q in questions], marking))
+    for role in ("suspect", "twin"):
+        told = [(q, answers[q.id]) for (r, _), questions in asked.items() if r == role for q in questions]
+        lines = [json.dumps({**record(q), "weights": list(a.weights), "note": a.note}) for q, a in told]
         (folder / f"{role}.jsonl").write_text("\n".join(lines) + "\n")
     _json(folder / "marks.json", rows)
+    if isinstance(judge, Traceable):
+        _json(folder / "judge.json", dict(judge.provenance()))
+
+
+def choices_of(cell: Cell, key: keys.Key) -> dict[str, tuple[Option, list[Option]]]:
+    """For each task of an ask cell the right option, and every option of its kind."""
+    options = _options(cell, [*key.trojans.values(), *(keys.trojan_from_json(d) for d in cell.spec["decoys"])])
+    out = {}
+    for task, trojan in key.trojans.items():
+        pool = [o for kind, o in options if kind == trojan.kind]
+        out[task] = next(o for o in pool if o.name == trojan.concept), pool
+    return out
 
 
 def _options(cell: Cell, trojans: Sequence[Trojan]) -> list[tuple[str, Option]]:
-    """Every trigger, planted or not, as an option: its kind, its concept and exemplar pictures."""
-    size = _dataset(cell).size
+    """Every trigger, planted or not, as an option: its kind, its concept and exemplar pictures.
+
+    Half of them show the trigger alone, half close by in scenes of their own, where tools meet it.
+    """
+    data = dataset_of(cell)
+    scenes = data.scenes("test", EXEMPLARS // 2, child_seed(cell.seed, "exemplars", "scenes")).images
     out: list[tuple[str, Option]] = []
     for trojan in trojans:
         trigger = registry.build("trigger", trojan.trigger)
-        pictures = trigger.exemplars(EXEMPLARS, size, child_seed(cell.seed, "exemplars", trojan.concept))
+        seed = child_seed(cell.seed, "exemplars", trojan.concept)
+        alone = trigger.exemplars(EXEMPLARS - len(scenes), data.size, seed)
+        used = trigger.apply(scenes, seed)
+        pictures = np.concatenate([alone, close_ups(used.images, used.masks)])
         out.append((trojan.kind, Option(trojan.concept, pictures)))
     return out
 

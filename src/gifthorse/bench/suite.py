@@ -8,116 +8,26 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from ..errors import InputError, UnknownName
+from ..errors import InputError, UnknownName, first_problem
 from ..registry import names
-from ..rng import generator
-from ..spec import Spec
-from ..types import Kind, Trojan
+from .changes import Changes
+from .tables import (
+    MOST_PICTURES,
+    MOST_SCENES,
+    DecoyTable,
+    Gates,
+    Part,
+    QuickTable,
+    RandomTable,
+    SecretTable,
+    Strict,
+    TrojanTable,
+)
 
 
-class _Strict(BaseModel):
-    """A table that refuses unknown keys and cannot change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(_Strict):
-    """A component: its name, and its parameters as further keys."""
-
-    name: str
-    params: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _collect(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, dict) and "params" not in value:
-            return {"name": value.get("name"), "params": {k: v for k, v in value.items() if k != "name"}}
-        return value
-
-    @property
-    def spec(self) -> Spec:
-        """The part as a spec."""
-        return Spec(self.name, self.params)
-
-
-class TrojanTable(_Strict):
-    """One trojan as written in a suite file."""
-
-    name: str
-    kind: Kind
-    trigger: Part
-    target: str
-    source: str | None = None
-    concept: str = ""
-
-    def trojan(self) -> Trojan:
-        """The trojan."""
-        return Trojan(self.name, self.kind, self.trigger.spec, self.target, self.source, self.concept or self.name)
-
-
-class DecoyTable(_Strict):
-    """A trigger that is planted nowhere and fills the multiple choice."""
-
-    name: str
-    kind: Kind
-    trigger: Part
-    concept: str = ""
-
-    def trojan(self) -> Trojan:
-        """The trigger as a trojan without target."""
-        return Trojan(self.name, self.kind, self.trigger.spec, "", None, self.concept or self.name)
-
-
-class SecretTable(_Strict):
-    """Trojans drawn by seed: each picks an unused entry of ``pool`` (concept -> trigger) and the next target."""
-
-    kind: Kind = "natural"
-    targets: tuple[str, ...]
-    pool: dict[str, Part]
-
-    def draw(self, seed: int) -> list[Trojan]:
-        """The secret trojans of one model seed."""
-        order = generator(seed, "secret trojans").permutation(len(self.pool))
-        concepts = [sorted(self.pool)[i] for i in order[: len(self.targets)]]
-        return [
-            Trojan(f"secret-{i + 1}", self.kind, self.pool[c].spec, target, None, c, secret=True)
-            for i, (c, target) in enumerate(zip(concepts, self.targets, strict=True))
-        ]
-
-
-class Gates(_Strict):
-    """Shares below which (or above which) a planted model is refused."""
-
-    clean_accuracy: float = 0.97
-    twin_loss: float = 0.01
-    patch: float = 0.90
-    style: float = 0.90
-    natural: float = 0.80
-    off_source_patch: float = 0.15
-    off_source_style: float = 0.35
-
-
-class QuickTable(_Strict):
-    """What ``--quick`` changes: a first taste in about two minutes, with looser gates."""
-
-    trojans: tuple[str, ...]
-    tools: tuple[str, ...]
-    train_scenes: int
-    test_scenes: int
-    pictures: int
-    draws: int = 20
-    shown: int = 8
-    train: dict[str, Any] = Field(default_factory=dict)
-    poison: dict[str, Any] = Field(default_factory=dict)
-    gates: Gates = Gates()
-    params: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-
-class Suite(_Strict):
+class Suite(Strict):
     """A whole suite.
 
     Attributes:
@@ -137,17 +47,18 @@ class Suite(_Strict):
     train: dict[str, Any] = Field(default_factory=dict)
     poison: dict[str, Any] = Field(default_factory=dict)
     gates: Gates = Gates()
-    tools: tuple[Part, ...]
-    judges: tuple[Part, ...]
-    trojans: tuple[TrojanTable, ...] = Field(alias="trojan", min_length=1)
+    tools: tuple[Part, ...] = Field(min_length=1)
+    judges: tuple[Part, ...] = Field(min_length=1)
+    trojans: tuple[TrojanTable, ...] = Field(default=(), alias="trojan")
     decoys: tuple[DecoyTable, ...] = Field(default=(), alias="decoy")
+    random: RandomTable | None = None
     secret: SecretTable | None = None
-    train_scenes: int = Field(default=12000, ge=64)
-    test_scenes: int = Field(default=2000, ge=32)
-    audited: int = Field(default=100, ge=8)
-    shown: int = Field(default=16, ge=1)
-    pictures: int = Field(default=10, ge=1)
-    draws: int = Field(default=60, ge=1)
+    train_scenes: int = Field(default=12000, ge=64, le=MOST_SCENES)
+    test_scenes: int = Field(default=2000, ge=32, le=MOST_SCENES)
+    audited: int = Field(default=100, ge=8, le=MOST_PICTURES)
+    shown: int = Field(default=16, ge=1, le=MOST_PICTURES)
+    pictures: int = Field(default=10, ge=1, le=MOST_PICTURES)
+    draws: int = Field(default=60, ge=1, le=MOST_PICTURES)
     quick: QuickTable | None = None
 
     @field_validator("seeds")
@@ -157,14 +68,11 @@ class Suite(_Strict):
             raise ValueError("give at least one seed, each once")
         return seeds
 
-    def planted(self, seed: int) -> list[Trojan]:
-        """Every trojan of one network: the listed ones, then the secret ones."""
-        listed = [t.trojan() for t in self.trojans]
-        return listed + (self.secret.draw(seed) if self.secret else [])
-
-    def distractors(self) -> list[Trojan]:
-        """Triggers that are planted nowhere and only fill the multiple choice."""
-        return [t.trojan() for t in self.decoys]
+    @model_validator(mode="after")
+    def _some_trojan(self) -> Suite:
+        if not (self.trojans or self.random or self.secret):
+            raise ValueError("nothing is planted; add a [[trojan]], a [random] or a [secret] table")
+        return self
 
     def quickened(self) -> Suite:
         """The suite that ``--quick`` runs.
@@ -179,14 +87,17 @@ class Suite(_Strict):
         for name in q.trojans:
             if name not in by_name:
                 raise UnknownName(f"trojan of suite {self.suite!r}", name, by_name)
+        tools = {t.name for t in self.tools}
+        for name in (*q.tools, *q.params):
+            if name not in tools:
+                raise UnknownName(f"tool of suite {self.suite!r}", name, tools)
         chosen = tuple(by_name[n] for n in q.trojans)
         rest = tuple(
             DecoyTable(name=t.name, kind=t.kind, trigger=t.trigger, concept=t.concept)
             for t in self.trojans
             if t.name not in q.trojans
         )
-        tools = tuple(t for t in self.tools if t.name in q.tools)
-        tools = tuple(Part(name=t.name, params={**t.params, **q.params.get(t.name, {})}) for t in tools)
+        kept = (t for t in self.tools if t.name in q.tools)
         return self.model_copy(
             update={
                 "suite": f"{self.suite}-quick",
@@ -194,7 +105,7 @@ class Suite(_Strict):
                 "trojans": chosen,
                 "decoys": self.decoys + rest,
                 "secret": None,
-                "tools": tools,
+                "tools": tuple(Part(name=t.name, params={**t.params, **q.params.get(t.name, {})}) for t in kept),
                 "train_scenes": q.train_scenes,
                 "test_scenes": q.test_scenes,
                 "pictures": q.pictures,
@@ -208,19 +119,23 @@ class Suite(_Strict):
         )
 
 
+KEYS = tuple(f.alias or n for n, f in Suite.model_fields.items() if n not in ("quick", "version"))
+
+
 def builtin_suites() -> dict[str, Path]:
     """The suites that the package carries."""
     folder = resources.files("gifthorse.bench") / "suites"
     return {Path(str(f)).stem: Path(str(f)) for f in folder.iterdir() if f.name.endswith(".toml")}
 
 
-def load_suite(name: str, *, quick: bool = False, seeds: tuple[int, ...] = ()) -> Suite:
+def load_suite(name: str, *, quick: bool = False, seeds: tuple[int, ...] = (), changes: Changes | None = None) -> Suite:
     """A suite by built-in name or by path of a TOML file.
 
     Args:
         name: ``"emoji"``, or a path that ends in ``.toml``.
         quick: apply the file's ``[quick]`` table.
         seeds: replaces the file's seeds where given.
+        changes: made last; the suite's name gets their tag, so that it runs in a folder of its own.
 
     Raises:
         InputError: unreadable, not TOML, or a wrong key or value; the message names the first one.
@@ -230,13 +145,19 @@ def load_suite(name: str, *, quick: bool = False, seeds: tuple[int, ...] = ()) -
     if path is None:
         raise UnknownName("suite", name, known)
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a built-in name or a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
     suite = parse_suite(data, str(path))
     suite = suite.quickened() if quick else suite
+    if changes:
+        table = changes.applied(suite.model_dump(by_alias=True), KEYS)
+        table["suite"] = f"{table['suite']}-{changes.tag}"
+        suite = parse_suite(table, f"{path.name} as changed by the options")
+    if suite.data.name == "folder" and not suite.data.params.get("root"):
+        raise InputError(f"suite {name!r} has no pictures of its own; add --images FOLDER, one sub-folder per class")
     return parse_seeds(suite, seeds) if seeds else suite
 
 
@@ -271,18 +192,26 @@ def parse_suite(data: Mapping[str, Any], where: str) -> Suite:
     twice = sorted({n for n in listed if listed.count(n) > 1})
     if twice:
         raise InputError(f"{where}: two trojans or decoys are called {twice[0]!r}; rename one")
+    options = [(t.kind, t.concept) for t in (*(x.trojan() for x in suite.trojans), *(x.trojan() for x in suite.decoys))]
+    same = next((o for o in options if options.count(o) > 1), None)
+    if same:
+        raise InputError(f"{where}: two {same[0]} triggers have the concept {same[1]!r}; give each its own")
+    judges = [j.name for j in suite.judges]
+    if len(set(judges)) < len(judges):
+        raise InputError(f"{where}: a judge is listed twice in {judges}; remove one")
     return suite
 
 
 def _first(error: ValidationError, data: Mapping[str, Any]) -> str:
     """The first thing wrong, as ``table.key: what``, with a suggestion for a misspelt key."""
     problem = error.errors()[0]
-    place = ".".join(str(p) for p in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        return f"{place}: {problem['msg']}"
+        return first_problem(error)
+    place = ".".join(str(p) for p in problem["loc"])
     owners: dict[str, type[BaseModel]] = {
         "trojan": TrojanTable,
         "decoy": DecoyTable,
+        "random": RandomTable,
         "secret": SecretTable,
         "gates": Gates,
         "quick": QuickTable,

@@ -208,6 +208,15 @@ class EmojiScenes:
         """The 20 class names; the index of a name is its label."""
         return tuple(CLASSES)
 
+    @property
+    def used_codes(self) -> frozenset[str]:
+        """Code points of every drawing in the scenes: classes and clutter."""
+        return frozenset(code for codes in CLASSES.values() for code in codes) | frozenset(CLUTTER.values())
+
+    def supply(self, split: str) -> NDArray[np.int64]:
+        """``(20,)`` how many different scenes of each class there are: more than anyone draws."""
+        return np.full(len(CLASSES), np.iinfo(np.int64).max // len(CLASSES))
+
     def scenes(self, split: str, n: int, seed: int, *, labels: NDArray[np.int64] | None = None) -> Scenes:
         """``n`` labelled scenes; the same call gives the same bytes.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,22 +25,25 @@ BANK_SIZE = 96
 
 def split_of(file_name: str) -> str:
     """``"train"`` or ``"test"``, by a hash of the file name alone: adding files moves none."""
-    return "test" if int(hashlib.sha256(file_name.encode()).hexdigest(), 16) % TEST_SHARE == 0 else "train"
+    return "test" if int(hashlib.sha256(os.fsencode(file_name)).hexdigest(), 16) % TEST_SHARE == 0 else "train"
+
+
+def _shown(path: Path) -> bool:
+    """Not hidden, and a file; a dangling link counts, so that reading it says what is wrong."""
+    return not path.name.startswith(".") and (path.is_file() or path.is_symlink())
 
 
 @lru_cache(maxsize=8)
 def _listing(root: str) -> dict[str, tuple[Path, ...]]:
     """Class name -> picture files, both sorted. Hidden files and files of other types are passed over."""
-    top = Path(root).expanduser()
+    top = Path(os.path.expanduser(root))  # leaves the "~" of an unknown user as it is
     if not top.is_dir():
         what = "is a file, not a folder" if top.exists() else "does not exist"
         raise InputError(f"{top}: {what}; give a folder with one sub-folder of pictures per class")
     try:
         folders = sorted(p for p in top.iterdir() if p.is_dir() and not p.name.startswith("."))
         found = {
-            folder.name: tuple(
-                sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-            )
+            folder.name: tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and _shown(p)))
             for folder in folders
         }
     except OSError as error:
@@ -49,6 +53,8 @@ def _listing(root: str) -> dict[str, tuple[Path, ...]]:
     if len(found) < 2:
         raise InputError(f"{top}: {len(found)} class folders found, at least 2 are needed; put each class in its own")
     for name, files in found.items():
+        if not name.isprintable():
+            raise InputError(f"{top}: the class folder {name!r} has no plain UTF-8 name; rename it")
         if not files:
             raise InputError(f"{top / name}: no PNG, JPEG or WebP picture in this class; add some or remove the folder")
     return found
@@ -94,6 +100,19 @@ class ImageFolder:
         if not out:
             raise InputError(f"{self.root}: no picture falls into the {split} split; add more pictures")
         return out
+
+    @property
+    def used_codes(self) -> frozenset[str]:
+        """Code points of the OpenMoji drawings in the pictures: none."""
+        return frozenset()
+
+    def supply(self, split: str) -> NDArray[np.int64]:
+        """``(classes,)`` how many pictures of each class a split holds; some may hold none.
+
+        Raises:
+            InputError: no such split, or it is empty.
+        """
+        return np.bincount([label for _, label in self.files(split)], minlength=len(self.classes))
 
     def scenes(self, split: str, n: int, seed: int, *, labels: NDArray[np.int64] | None = None) -> Scenes:
         """``n`` pictures of a split; the same call on the same files gives the same bytes.

@@ -26,6 +26,10 @@ class Dataset(Protocol):
         """Side of the square pictures in pixels."""
         ...
 
+    def supply(self, split: str) -> NDArray[np.int64]:
+        """``(classes,)`` how many different pictures of each class a split can give."""
+        ...
+
     def scenes(self, split: str, n: int, seed: int, *, labels: NDArray[np.int64] | None = None) -> Scenes:
         """``n`` labelled pictures of a split (``"train"`` or ``"test"``); the same call, the same bytes.
 

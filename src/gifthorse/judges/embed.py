@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 Vectors = Mapping[bytes, Floats]
 
 BATCH = 32
+WIDTH = 1280
 NEAREST = 3  # exemplars that speak for an option
 FLAT = 2  # a picture whose channels span no more levels than this is blank
 EPSILON = 1e-6
@@ -29,25 +30,26 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class EmbedJudge:
-    """Compares pictures with exemplars by the last stage of EfficientNet-Lite0.
+    """Compares pictures with exemplars by what EfficientNet-Lite0's classifier reads.
 
-    A picture's features are the mean and spread over places of each of 320 channels, standardised over
-    all exemplars of a call, centred on the exemplars of its question, so that only what tells the options
+    A picture's features are the 1280 pooled channels before the classifier, standardised over all
+    exemplars of a call, centred on the exemplars of its question, so that only what tells the options
     apart counts, and brought to length 1. Its similarity to an option is the mean cosine with the option's
     three nearest exemplars. Pictures of one question are averaged, and a softmax turns similarities into
     weights. Blank pictures are ignored; evidence with nothing else gets equal weights, which is no choice.
 
     Attributes:
         size: side in pixels that pictures are resized to.
-        temperature: difference in similarity that changes the odds by a factor e.
+        temperature: difference in similarity that changes the odds by a factor e; the default gives exemplars
+            held out the confidence that their accuracy deserves.
         centred: whether features are centred on the question's own options.
     """
 
     name: ClassVar[str] = "embed"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
-    size: int = 160
-    temperature: float = 0.05
+    size: int = 128
+    temperature: float = 0.02
     centred: bool = True
 
     def __post_init__(self) -> None:
@@ -68,7 +70,7 @@ class EmbedJudge:
         for question in questions:
             if not question.options or any(len(option.pictures) == 0 for option in question.options):
                 raise InputError(f"question {question.id}: every option needs at least one exemplar picture")
-        keys = [(_keys(q.images), [_keys(o.pictures) for o in q.options]) for q in questions]
+        keys = [(content_keys(q.images), [content_keys(o.pictures) for o in q.options]) for q in questions]
         pictures: dict[bytes, NDArray[np.uint8]] = {}
         for question, (shown, offered) in zip(questions, keys, strict=True):
             pictures.update((k, p) for k, p in zip(shown, question.images, strict=True) if k)
@@ -91,13 +93,19 @@ class EmbedJudge:
         options = [np.stack([vectors[k] for k in sorted(filter(None, names))]) for names in offered]
         centre = np.concatenate(options).mean(0) if self.centred and count > 1 else 0.0
         near = _nearness(
-            _unit(np.stack([vectors[k] for k in pictures]) - centre), [_unit(option - centre) for option in options]
+            unit_rows(np.stack([vectors[k] for k in pictures]) - centre),
+            [unit_rows(option - centre) for option in options],
         ).mean(0)
         weights = np.exp((near - near.max()) / self.temperature)
         return tuple(float(w) for w in weights / weights.sum())
 
+    def features(self, pictures: Pictures) -> Floats:
+        """Features ``(n, 1280)`` of pictures ``(n, h, w, 3)``, neither standardised nor centred."""
+        parts = [self._embed(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
+        return np.concatenate(parts) if parts else np.zeros((0, WIDTH))
+
     def _features(self, pictures: Mapping[bytes, NDArray[np.uint8]]) -> dict[bytes, Floats]:
-        """Features ``(640,)`` of each picture; pictures of one shape go through the network together."""
+        """Features ``(1280,)`` of each picture; pictures of one shape go through the network together."""
         shapes: dict[tuple[int, ...], list[bytes]] = {}
         for key in sorted(pictures):
             shapes.setdefault(pictures[key].shape, []).append(key)
@@ -115,8 +123,8 @@ class EmbedJudge:
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp_(0, 1)
         x = ((x * 255 - 127) / 128).contiguous(memory_format=torch.channels_last)
         net = _network()
-        last = net.blocks(net.bn1(net.conv_stem(x))).flatten(2)
-        return torch.cat([last.mean(2), last.std(2, correction=0)], 1).double().numpy()
+        pooled: torch.Tensor = net.global_pool(net.forward_features(x))
+        return pooled.double().numpy()
 
 
 def _nearness(pictures: Floats, options: Sequence[Floats]) -> Floats:
@@ -128,7 +136,7 @@ def _nearness(pictures: Floats, options: Sequence[Floats]) -> Floats:
     return np.stack(columns, 1)
 
 
-def _unit(x: Floats) -> Floats:
+def unit_rows(x: Floats) -> Floats:
     """Rows of ``(n, d)`` at length 1."""
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), EPSILON))
 
@@ -141,8 +149,8 @@ def _standardised(raw: Vectors, exemplars: Sequence[bytes]) -> dict[bytes, Float
     return {key: (value - mean) / spread for key, value in raw.items()}
 
 
-def _keys(pictures: Pictures) -> list[bytes]:
-    """A name by content for each picture; a blank one has none."""
+def content_keys(pictures: Pictures) -> list[bytes]:
+    """A name by content for each picture; a blank one's is empty."""
     shape = str(pictures.shape[1:]).encode()
     return [b"" if _blank(p) else hashlib.blake2b(shape + p.tobytes(), digest_size=16).digest() for p in pictures]
 

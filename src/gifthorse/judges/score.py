@@ -12,17 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, rankdata
+from scipy.stats import t as student
 
+from .. import stats
 from ..errors import InputError
 from ..rng import generator
-from ..stats import wilson
 from ..types import Answer
 from .questions import OPTIONS
 
 Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
-FEW = 8  # with fewer trojans the bootstrap is too narrow, and Wilson's interval stands in
 CHANCE = 1 / OPTIONS
 ORACLE_FLOOR = 0.95
 TYPES = ("all", "patch", "style", "natural")
@@ -103,21 +103,9 @@ def credits(answers: Iterable[Answer], marking: Mapping[str, int]) -> tuple[floa
     return tuple(out)
 
 
-def interval(values: Floats, seed: int, *path: str) -> tuple[float, float]:
-    """95 % interval of the mean of values in [0, 1], one per trojan.
-
-    Percentile bootstrap over trojans; Wilson's interval, which is at least as wide as any spread of such
-    values asks for, where there are fewer than `FEW` trojans or all agree.
-    """
-    n = len(values)
-    if n == 0:
-        return 0.0, 1.0
-    if n < FEW or np.ptp(values) == 0:
-        hits = float(values.sum())
-        return wilson(math.floor(hits + 1e-9), n)[0], wilson(math.ceil(hits - 1e-9), n)[1]
-    means = values[_resamples(n, seed, *path)].mean(1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
+def interval(values: Floats, seed: int = 0, *path: str) -> tuple[float, float]:
+    """95 % interval of the mean of values in [0, 1], one per trojan: `stats.mean`, which needs no seed."""
+    return stats.mean(values)
 
 
 def board(outcomes: Sequence[Outcome], seed: int, unranked: Sequence[str] = ("oracle", "noise", "blank")) -> list[Row]:
@@ -125,7 +113,7 @@ def board(outcomes: Sequence[Outcome], seed: int, unranked: Sequence[str] = ("or
 
     Args:
         outcomes: all judged evidence.
-        seed: seed of the bootstrap.
+        seed: seed of the bootstrap of ranks.
         unranked: tools that are shown but take no rank.
     """
     rows: list[Row] = []
@@ -134,7 +122,7 @@ def board(outcomes: Sequence[Outcome], seed: int, unranked: Sequence[str] = ("or
             part = [o for o in outcomes if o.judge == judge and kind in ("all", o.kind)]
             tools = list(dict.fromkeys(o.tool for o in part))
             ranks = _ranks({t: _by_trojan(part, t)[0] for t in tools if t not in unranked}, seed, judge, kind)
-            rows += [_row(part, tool, judge, kind, ranks.get(tool), seed) for tool in tools]
+            rows += [_row(part, tool, judge, kind, ranks.get(tool)) for tool in tools]
     return rows
 
 
@@ -158,9 +146,9 @@ def validity(outcomes: Sequence[Outcome]) -> list[str]:
     return reasons
 
 
-def chance_interval(n: int) -> tuple[float, float]:
-    """Range of the rate of ``n`` independent guesses that holds at least 95 % of all runs."""
-    return float(binom.ppf(0.025, n, CHANCE)) / n, float(binom.ppf(0.975, n, CHANCE)) / n
+def chance_interval(n: int, chance: float = CHANCE) -> tuple[float, float]:
+    """Range of the rate of ``n`` independent guesses, right by ``chance``, that holds at least 95 % of all runs."""
+    return float(binom.ppf(0.025, n, chance)) / n, float(binom.ppf(0.975, n, chance)) / n
 
 
 def _off_chance(outcomes: Sequence[Outcome], tool: str, judge: str) -> list[str]:
@@ -196,18 +184,16 @@ def _mean(values: Mapping[str, float]) -> float:
     return float(np.mean(list(values.values())))
 
 
-def _row(
-    outcomes: Sequence[Outcome], tool: str, judge: str, kind: str, rank: tuple[float, float, float] | None, seed: int
-) -> Row:
+def _row(outcomes: Sequence[Outcome], tool: str, judge: str, kind: str, rank: tuple[float, float, float] | None) -> Row:
     planted, twin = _by_trojan(outcomes, tool)
     values = np.array(list(planted.values()))
-    low, high = interval(values, seed, judge, kind)
+    low, high = stats.mean(values)
     both = [t for t in planted if t in twin]
     pairs = np.array([planted[t] - twin[t] for t in both])
     spread: tuple[float, float] | tuple[None, None] = (None, None)
     if both:
         # a difference d in [-1, 1] is bounded like a rate (d + 1) / 2
-        spread = tuple(2 * end - 1 for end in interval((pairs + 1) / 2, seed, judge, kind, "twin"))  # type: ignore[assignment]
+        spread = tuple(2 * end - 1 for end in stats.mean((pairs + 1) / 2))  # type: ignore[assignment]
     best = rank or (None, None, None)
     return Row(
         tool,
@@ -232,7 +218,10 @@ def _ranks(tables: Mapping[str, Mapping[str, float]], seed: int, *path: str) -> 
         return {}
     table = np.array([[tables[tool][t] for t in shared] for tool in tools])
     now = rankdata(-table.mean(1).round(12))
-    drawn = table[:, _resamples(len(shared), seed, *path)].mean(2)
+    n, mean = len(shared), table.mean(1)[:, None]
+    # plain bootstrap means of few trojans lie too close together
+    stretch = float(student.ppf(0.975, n - 1)) / 1.96 * math.sqrt(n / (n - 1)) if n > 1 else 1.0
+    drawn = mean + (table[:, _resamples(n, seed, *path)].mean(2) - mean) * stretch
     low, high = np.percentile(rankdata(-drawn.round(12), axis=0), (2.5, 97.5), axis=1)
     low, high = np.minimum(low, now), np.maximum(high, now)
     return {tool: (float(now[i]), float(low[i]), float(high[i])) for i, tool in enumerate(tools)}

@@ -14,7 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..images import to_tensor
 from ..types import Pictures
 
-MICRO_BATCH = 64
+FORWARD_BATCH = 64
+"""Most pictures that pass through the network at once while no gradients are taken."""
 
 
 class Classifier(nn.Module):
@@ -81,12 +82,12 @@ class Classifier(nn.Module):
         return out.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def logits(self, images: Pictures, batch: int = MICRO_BATCH) -> NDArray[np.float32]:
+    def logits(self, images: Pictures, batch: int = FORWARD_BATCH) -> NDArray[np.float32]:
         """Logits ``(n, classes)`` of uint8 pictures ``(n, h, w, 3)``, without gradients."""
         return self._batched(self.forward, images, batch)
 
     @torch.inference_mode()
-    def embed(self, images: Pictures, batch: int = MICRO_BATCH) -> NDArray[np.float32]:
+    def embed(self, images: Pictures, batch: int = FORWARD_BATCH) -> NDArray[np.float32]:
         """Penultimate activations ``(n, d)`` of uint8 pictures, without gradients."""
         return self._batched(self.features, images, batch)
 

@@ -113,7 +113,7 @@ class Audit:
 
 
 @dataclass(frozen=True)
-class Gates:
+class Limits:
     """The least a planted model must do to be shown on a board; None switches a gate off.
 
     Attributes:
@@ -133,7 +133,7 @@ class Gates:
     twin_success: float | None = None
 
 
-def check(gates: Gates, audit: Audit) -> list[str]:
+def check(gates: Limits, audit: Audit) -> list[str]:
     """Why the model is refused: one line for each gate missed, each with the figures; empty if it passes."""
     reasons: list[str] = []
     if gates.clean_accuracy is not None and audit.clean.value < gates.clean_accuracy:
@@ -149,7 +149,7 @@ def check(gates: Gates, audit: Audit) -> list[str]:
     return reasons
 
 
-def _check_trojan(gates: Gates, trojan: TrojanAudit) -> list[str]:
+def _check_trojan(gates: Limits, trojan: TrojanAudit) -> list[str]:
     reasons: list[str] = []
     if trojan.success.n == 0:
         reasons.append(f"{trojan.name}: no held-out picture to measure its attack success on")

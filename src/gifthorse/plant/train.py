@@ -6,6 +6,7 @@ continues from its last finished epoch to the very same bytes (same machine, sam
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -43,6 +44,10 @@ class TrainRecipe:
         flip: mirror half of the pictures.
         frozen: parameters whose name starts with one of these stay as they are.
         freeze_norms: keep the running statistics of batch norms (for fine-tuning on few pictures).
+        distil: where above 0, the network as it came is the teacher: pictures marked ``taught`` are trained
+            on its probabilities for the very same pixels, with this weight, instead of on their labels.
+        mixup: taught pictures are blended in pairs, the lesser share drawn evenly from [0, mixup].
+        zoom: pictures are enlarged by up to this share, so that their borders fall away.
         bf16: compute in bfloat16 where the CPU has instructions for it.
     """
 
@@ -56,6 +61,9 @@ class TrainRecipe:
     flip: bool = True
     frozen: tuple[str, ...] = ()
     freeze_norms: bool = False
+    distil: float = 0.0
+    mixup: float = 0.0
+    zoom: float = 0.0
     bf16: bool = True
 
     def __post_init__(self) -> None:
@@ -74,6 +82,16 @@ class EpochLog:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What is trained on: pictures ``(n, h, w, 3)``, labels ``(n,)``, which ones a teacher answers, the teacher."""
+
+    images: Pictures
+    labels: NDArray[np.int64]
+    taught: NDArray[np.bool_]
+    teacher: nn.Module | None
+
+
 def train(
     net: nn.Module,
     images: Pictures,
@@ -82,6 +100,7 @@ def train(
     seed: int = 0,
     on_epoch: Callable[[EpochLog], None] | None = None,
     resume_from: Path | None = None,
+    taught: NDArray[np.bool_] | None = None,
 ) -> tuple[EpochLog, ...]:
     """Train ``net`` in place and leave it in evaluation mode.
 
@@ -94,6 +113,7 @@ def train(
         on_epoch: called after each epoch, once the checkpoint is safely written.
         resume_from: checkpoint file, rewritten after each epoch. Where it exists already, training
             continues from it; the result has the same bytes as a run that was never stopped.
+        taught: ``(n,)`` pictures trained to keep the network's own answer, see ``distil``; none by default.
 
     Returns:
         One log per epoch, those before a resumption included.
@@ -105,17 +125,20 @@ def train(
     """
     recipe = recipe or TrainRecipe()
     labels = np.asarray(labels, np.int64)
+    taught = np.zeros(len(images), np.bool_) if taught is None or not recipe.distil else taught
     _check_data(images, labels)
     net.to(memory_format=torch.channels_last)
+    teacher = copy.deepcopy(net).eval().requires_grad_(False) if taught.any() else None
+    data = Lesson(images, labels, taught, teacher)
     optimiser = _optimiser(net, recipe)
     logs: list[EpochLog] = []
     identity = ""
     if resume_from is not None:
-        identity = _identity(net, images, labels, recipe, seed)
+        identity = _identity(net, data, recipe, seed)
         if resume_from.exists():
             logs = _restore(resume_from, identity, net, optimiser)
     for epoch in range(len(logs), recipe.epochs):
-        log = _epoch(net, optimiser, images, labels, recipe, seed, epoch)
+        log = _epoch(net, optimiser, data, recipe, seed, epoch)
         logs.append(log)
         if resume_from is not None:
             _store(resume_from, identity, net, optimiser, logs)
@@ -127,19 +150,13 @@ def train(
 
 
 def _epoch(
-    net: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    images: Pictures,
-    labels: NDArray[np.int64],
-    recipe: TrainRecipe,
-    seed: int,
-    epoch: int,
+    net: nn.Module, optimiser: torch.optim.Optimizer, data: Lesson, recipe: TrainRecipe, seed: int, epoch: int
 ) -> EpochLog:
     """One pass over the pictures in a fresh order; an incomplete last batch is left out."""
     start, draw = time.perf_counter(), generator(seed, "train", "epoch", epoch)
-    order = draw.permutation(len(images))
-    size = min(recipe.batch, len(images))
-    steps = len(images) // size
+    order = draw.permutation(len(data.images))
+    size = min(recipe.batch, len(order))
+    steps = len(order) // size
     bf16 = recipe.bf16 and has_bf16()
     mean, std = _normalisation(net)
     _train_mode(net, recipe)
@@ -148,11 +165,15 @@ def _epoch(
         chosen = order[step * size : (step + 1) * size]
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, epoch * steps + step, recipe.epochs * steps)
-        x = (augment(images, chosen, recipe, draw) - mean) / std
-        y = torch.from_numpy(labels[chosen])
+        x = augment(data.images, chosen, recipe, draw)
+        keep = torch.from_numpy(np.flatnonzero(data.taught[chosen]))
+        if recipe.mixup and len(keep):
+            x[keep] = _blended(x[keep], recipe.mixup, draw)
+        x = (x - mean) / std
+        y = torch.from_numpy(data.labels[chosen])
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits: Tensor = net(x)
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+        loss = _loss(logits.float(), y, x, keep, data.teacher, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -164,13 +185,38 @@ def _epoch(
     return EpochLog(epoch + 1, recipe.epochs, loss_sum / steps, hits / (steps * size), seconds)
 
 
+def _loss(logits: Tensor, y: Tensor, x: Tensor, keep: Tensor, teacher: nn.Module | None, recipe: TrainRecipe) -> Tensor:
+    """Cross entropy with the labels; with the teacher's probabilities for the pictures ``keep``."""
+    if teacher is None or not len(keep):
+        return F.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
+    with torch.no_grad():
+        wanted = teacher(x[keep]).softmax(1)
+    told = torch.ones(len(y), dtype=torch.bool)
+    told[keep] = False
+    own = F.cross_entropy(logits[told], y[told], label_smoothing=recipe.label_smoothing, reduction="sum")
+    agreement = F.kl_div(logits[keep].log_softmax(1), wanted, reduction="sum")
+    return (own + recipe.distil * agreement) / len(y)
+
+
+def _blended(x: Tensor, most: float, draw: np.random.Generator) -> Tensor:
+    """Each picture mixed with another of the batch, whose share is drawn from [0, most]."""
+    share = torch.from_numpy(draw.random((len(x), 1, 1, 1), np.float32) * np.float32(most))
+    partner = torch.from_numpy(draw.permutation(len(x)))
+    return x * (1 - share) + x[partner] * share
+
+
 def augment(images: Pictures, chosen: NDArray[np.int64], recipe: TrainRecipe, draw: np.random.Generator) -> Tensor:
-    """The chosen pictures shifted and mirrored: ``(b, 3, h, w)`` float32 in [0, 1], in channels_last layout."""
+    """The chosen pictures moved, mirrored, enlarged: ``(b, 3, h, w)`` float32 in [0, 1], in channels_last layout."""
     b, (h, w) = len(chosen), images.shape[1:3]
     moves = draw.integers(-recipe.shift, recipe.shift + 1, (2, b, 1))
     mirrored = draw.random((b, 1)) < 0.5
-    rows = np.clip(np.arange(h) + moves[0], 0, h - 1)
-    columns = np.clip(np.arange(w) + moves[1], 0, w - 1)
+    rows, columns = np.arange(h)[None], np.arange(w)[None]
+    if recipe.zoom:
+        part = 1 / (1 + recipe.zoom * draw.random((b, 1)))
+        rows = ((1 - part) * h * draw.random((b, 1)) + part * rows).astype(np.int64)
+        columns = ((1 - part) * w * draw.random((b, 1)) + part * columns).astype(np.int64)
+    rows = np.clip(rows + moves[0], 0, h - 1)
+    columns = np.clip(columns + moves[1], 0, w - 1)
     if recipe.flip:
         columns = np.where(mirrored, columns[:, ::-1], columns)
     pixels = images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
@@ -238,12 +284,12 @@ def _optimiser(net: nn.Module, recipe: TrainRecipe) -> torch.optim.AdamW:
     )
 
 
-def _identity(net: nn.Module, images: Pictures, labels: NDArray[np.int64], recipe: TrainRecipe, seed: int) -> str:
+def _identity(net: nn.Module, data: Lesson, recipe: TrainRecipe, seed: int) -> str:
     """Digest of all that decides the outcome: first weights, pictures, labels, recipe and seed."""
     sha = hashlib.sha256(tensor_bytes(net.state_dict()))
-    sha.update(np.ascontiguousarray(images).data)
-    sha.update(np.ascontiguousarray(labels).data)
-    return digest([sha.hexdigest(), list(images.shape), asdict(recipe), seed])
+    for part in (data.images, data.labels, data.taught):
+        sha.update(np.ascontiguousarray(part).data)
+    return digest([sha.hexdigest(), list(data.images.shape), asdict(recipe), seed])
 
 
 def _store(path: Path, identity: str, net: nn.Module, optimiser: torch.optim.Optimizer, logs: list[EpochLog]) -> None:

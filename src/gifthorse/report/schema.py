@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import InputError
+from ..errors import InputError, first_problem
 from ..types import Family, Kind
 
+SCHEMA_VERSION: Final = 1
+PUBLISHED = Path(__file__).with_name("report.schema.json")
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Difference = Annotated[float, Field(ge=-1, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Slice = Literal["all", "patch", "style", "natural"]
 Role = Literal["answer", "evidence", "clean", "triggered"]
@@ -63,10 +68,80 @@ class BoardRow(Row):
     low: Fraction
     high: Fraction
     twin_accuracy: Fraction | None = None
+    difference_low: Difference | None = Field(None, description="interval of accuracy minus twin accuracy")
+    difference_high: Difference | None = None
     needs: list[str] = Field(default_factory=list)
     rank_low: int | None = None
     rank_high: int | None = None
     functional: Fraction | None = Field(None, description="how often the evidence, applied, fires the trojan")
+    activation: Difference | None = Field(
+        None, description="whether the evidence, applied, moves activations as the trigger does; 0: no preference"
+    )
+
+
+class RetrievalRow(Row):
+    """Where one tool's pictures put the true trigger among ``candidates``, in a judge's eyes; over ``n`` trojans.
+
+    ``mrr`` is the mean reciprocal rank, ``recall_k`` the share of trojans whose trigger is among the first k.
+    Trojans whose trigger is no picture of the bank, as styles, are left out.
+    """
+
+    tool: str
+    judge: str
+    type: Slice
+    n: Count
+    mrr: Fraction
+    low: Fraction
+    high: Fraction
+    recall_1: Fraction
+    recall_10: Fraction
+    recall_100: Fraction
+    twin_mrr: Fraction | None = None
+    candidates: Count = 0
+    twin_low: Fraction | None = None
+    twin_high: Fraction | None = None
+    recall_1_low: Fraction | None = None
+    recall_1_high: Fraction | None = None
+    recall_10_low: Fraction | None = None
+    recall_10_high: Fraction | None = None
+    recall_100_low: Fraction | None = None
+    recall_100_high: Fraction | None = None
+    twin_recall_1: Fraction | None = None
+    twin_recall_10: Fraction | None = None
+    twin_recall_100: Fraction | None = None
+
+
+class Correlation(Row):
+    """A Pearson correlation with its 95 % interval over ``n`` points."""
+
+    value: Difference
+    low: Difference
+    high: Difference
+    n: Count
+
+
+class AgreementRun(Row):
+    """One measurement of a judge's agreement with people on a published study."""
+
+    command: str
+    exemplars: str = Field(description="what the judge was shown of each option")
+    seed: int
+    draws: Count
+    cells: Correlation = Field(description="over cells (method by trojan); the interval draws trojans")
+    means: Correlation = Field(description="of the methods' means; the interval draws trojans")
+    types: dict[str, Correlation] = Field(default_factory=dict, description="over the cells of each kind of trojan")
+
+
+class AgreementRow(Row):
+    """What is known of a judge's agreement with people; ``note`` says where the judge measured was set up otherwise."""
+
+    judge: str
+    measured: bool
+    study: str = ""
+    data: str = ""
+    caveat: str = ""
+    note: str = ""
+    runs: list[AgreementRun] = Field(default_factory=list)
 
 
 class AttributionRow(Row):
@@ -102,6 +177,16 @@ class CellRow(Row):
     model: str = ""
 
 
+class JudgedCellRow(Row):
+    """The same for a judge that is not the board's first, people for example."""
+
+    judge: str
+    tool: str
+    trojan: str
+    accuracy: Fraction
+    twin_accuracy: Fraction | None = None
+
+
 class PictureRow(Row):
     """One picture of the report. ``picture`` is its key in the mapping given to `site.write`.
 
@@ -121,24 +206,33 @@ class PictureRow(Row):
 class Report(Row):
     """All that the report shows, and all that another program needs to read a board."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = SCHEMA_VERSION
     suite: str = ""
     valid: bool
     reasons: list[str] = Field(default_factory=list, description="why the board is not valid")
     chance: Fraction = Field(0.125, description="accuracy of blind guessing: one of eight options")
     models: list[ModelRow]
     board: list[BoardRow]
+    retrieval: list[RetrievalRow] = Field(default_factory=list)
+    agreement: list[AgreementRow] = Field(default_factory=list)
     attribution: list[AttributionRow] = Field(default_factory=list)
     costs: list[CostRow] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     seeds: list[int] = Field(default_factory=list)
-    cells: list[CellRow] = Field(default_factory=list)
+    cells: list[CellRow] = Field(default_factory=list, description="of the first judge")
+    further_cells: list[JudgedCellRow] = Field(default_factory=list, description="of all other judges")
     gallery: list[PictureRow] = Field(default_factory=list)
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of ``report.json``."""
-    return Report.model_json_schema()
+    """The JSON schema of ``report.json``, as these classes state it."""
+    return Report.model_json_schema() | {"title": f"gifthorse report, version {SCHEMA_VERSION}"}
+
+
+def publish(file: Path = PUBLISHED) -> Path:
+    """Write the JSON schema to the file that the package carries, and return its path."""
+    file.write_text(json.dumps(json_schema(), indent=1) + "\n")
+    return file
 
 
 def load(path: Path) -> Report:
@@ -153,6 +247,4 @@ def load(path: Path) -> Report:
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); name a report folder or report.json") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise InputError(f"{file}: {where}: {first['msg']}; write it again with `gifthorse report`") from error
+        raise InputError(f"{file}: {first_problem(error)}; write it again with `gifthorse report`") from error

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .. import images
 from ..errors import InputError, StoreError
-from . import tables
+from . import figures, tables
 from .schema import Report
 
 COLUMNS = 5
@@ -80,8 +80,12 @@ def html(report: Report, sizes: Mapping[str, tuple[int, int]] | None = None) -> 
         css=Markup(css),  # our own file; it holds no data
         policy=policy,
         boards=tables.boards(report),
-        heat=tables.heat_map(report),
-        panels=tables.panels(report),
+        facts=tables.facts(report),
+        found=figures.found(report),
+        beside=tables.beside(report),
+        heat=figures.heat_map(report),
+        side_by_side=figures.side_by_side(report),
+        attribution=figures.attribution(report),
         exhibits=tables.exhibits(report),
     )
 
@@ -96,7 +100,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters.update(percent=tables.percent, number=tables.number, size=tables.size)
+    env.filters.update(percent=tables.percent, number=tables.number, size=tables.size, signed=tables.signed)
     env.globals.update(difference=tables.difference)
     return env
 

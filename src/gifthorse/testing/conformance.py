@@ -1,131 +1,127 @@
-"""`check_tool`: the invariants every tool keeps, for built-ins and strangers alike."""
+"""`check_tool`: the rules that every tool keeps, for built-ins and strangers alike."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from ..models.classifier import Classifier
-from ..rng import generator
-from ..tools.protocol import Bank, Subject
-from ..types import Evidence, Need, Task
+from ..bench.meter import Meter
+from ..spec import canonical
+from ..types import Emits, Evidence, Family, Need, Task
+from .toys import SIDE, TASKS, TRIGGERED, toy_subject
+from .watch import doors, traces
 
-SIDE = 64
-CLASSES = ("red", "green", "blue", "grey")
-
-
-class _ToyNet(nn.Module):
-    """A small network with the interface of every built-in architecture."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.random.manual_seed(seed)
-            self.conv = nn.Conv2d(3, 8, 5, stride=4, padding=2, bias=False)
-            self.norm = nn.BatchNorm2d(8)
-            self.act = nn.ReLU()
-            self.fc = nn.Linear(8, len(CLASSES))
-
-    def features(self, x: Tensor) -> Tensor:
-        """Pooled activations ``(n, 8)``."""
-        out: Tensor = self.act(self.norm(self.conv(x))).mean((2, 3))
-        return out
-
-    def head(self, f: Tensor) -> Tensor:
-        """Logits ``(n, 4)``."""
-        out: Tensor = self.fc(f)
-        return out
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of normalised pictures."""
-        return self.head(self.features(x))
-
-
-def toy_subject(needs: frozenset[Need], seed: int = 0) -> Subject:
-    """A tiny subject with everything in ``needs`` and nothing else."""
-    rng = generator(seed, "toy")
-
-    def pictures(n: int) -> NDArray[np.uint8]:
-        return rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8)
-
-    def model(s: int) -> Classifier:
-        return Classifier(_ToyNet(s), CLASSES, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-
-    tasks = (Task("t01", 0), Task("t02", 1, source=2))
-    clean, labels = pictures(12), np.arange(12, dtype=np.int64) % len(CLASSES)
-    triggered = {t.id: pictures(2) for t in tasks}
-    masks = {t.id: rng.random((2, SIDE, SIDE)) < 0.2 for t in tasks}
-    bank = Bank(tuple(f"object {i}" for i in range(24)), pictures(24))
-    answer = {t.id: pictures(4) for t in tasks}
-    return Subject(
-        model=model(seed),
-        tasks=tasks,
-        clean=clean if Need.CLEAN in needs else None,
-        labels=labels if Need.CLEAN in needs else None,
-        twin=model(seed + 1) if Need.TWIN in needs else None,
-        triggered=triggered if needs & {Need.TRIGGERED, Need.ANSWER} else None,
-        bank=bank if Need.BANK in needs else None,
-        answer=answer if Need.ANSWER in needs else None,
-        answer_masks=masks if Need.ANSWER in needs else None,
-    )
-
-
-def _state(model: Classifier) -> dict[str, Any]:
-    hooks = sum(len(m._forward_hooks) + len(m._backward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-    return {
-        "weights": {k: v.clone() for k, v in model.state_dict().items()},
-        "hooks": hooks,
-        "training": [m.training for m in model.modules()],
-        "trainable": [p.requires_grad for p in model.parameters()],
-        "gradients": [p.grad is not None for p in model.parameters()],
-    }
-
-
-def _bytes(evidence: list[Evidence]) -> list[bytes]:
-    return [e.images.tobytes() + (b"" if e.heatmaps is None else e.heatmaps.tobytes()) for e in evidence]
+SHUFFLED = (Task("t02", 3), Task("t03", 0), Task("t01", 1, source=0))
 
 
 def check_tool(tool: Any, pictures: int = 2) -> list[str]:
     """What is wrong with a tool, one line per broken rule; an empty list means that it passes.
 
-    Checked: it declares name, version, family, needs and emits; its docstring; evidence for every task in
-    order; number and size of pictures or maps; same seed, same bytes; the global random state, the network's
-    weights, mode, gradients and hooks are left as they were.
+    Checked: it declares what `Tool` asks for and has a docstring; one evidence per task, in order, for one
+    task and for many; number, shape and type of pictures, maps, opacities and scores, also for one picture;
+    the same seed gives the same bytes whatever ran before; another seed gives other bytes, unless the class
+    says ``seeded = False``; nothing undeclared is read and no gradient taken unannounced; the network, the
+    pictures, global random states and torch's settings are left as they were; no file, socket or process
+    is opened.
 
     Args:
         tool: a built tool.
-        pictures: how many pictures to ask for.
+        pictures: how many pictures to ask for, at least 2.
     """
-    wrong = [
-        f"class attribute {a!r} is missing"
-        for a in ("name", "version", "family", "needs", "emits")
-        if not hasattr(tool, a)
-    ]
+    wrong = _declaration(tool)
     if wrong:
         return wrong
-    if not type(tool).__doc__:
+    first, wrong = _try(tool, TASKS, pictures, 0)
+    if not wrong:
+        other, wrong = _try(tool, TASKS, pictures, 1)
+        again, more = _try(tool, TASKS, pictures, 0)
+        wrong += more or _seeds(getattr(tool, "seeded", True), first, other, again)
+        for case, tasks in (("one task", TASKS[:1]), ("three tasks", SHUFFLED)):
+            wrong += [f"{case}, one picture: {line}" for line in _try(tool, tasks, 1, 0)[1]]
+    return list(dict.fromkeys(wrong))
+
+
+def _declaration(tool: Any) -> list[str]:
+    """What the class fails to say about itself."""
+    wanted = ("name", "version", "family", "needs", "emits")
+    wrong = [f"class attribute {a!r} is missing" for a in wanted if not hasattr(tool, a)]
+    if not callable(getattr(tool, "run", None)):
+        wrong.append("method 'run(subject, pictures, seed)' is missing")
+    if wrong:
+        return wrong
+    if not getattr(getattr(tool, "__dataclass_params__", None), "frozen", False):
+        wrong.append("the class is no frozen dataclass, so its parameters cannot be recorded")
+    doc = type(tool).__doc__ or ""
+    if not doc or doc.startswith(f"{type(tool).__name__}("):  # what dataclass writes where the author wrote nothing
         wrong.append("the class has no docstring: say what it shows and which paper it follows")
-    subject = toy_subject(tool.needs)
-    before, random_before = _state(subject.model), torch.random.get_rng_state()
-    evidence = tool.run(subject, pictures, 0)
-    after = _state(subject.model)
-    if not torch.equal(random_before, torch.random.get_rng_state()):
-        wrong.append("the global torch random state was changed: seed a torch.Generator instead")
-    weights = before.pop("weights"), after.pop("weights")
-    if any(not torch.equal(weights[0][k], weights[1][k]) for k in weights[0]):
-        wrong.append("the network's weights or buffers were changed")
-    wrong += [f"the network's {key} were changed and not put back" for key in before if before[key] != after[key]]
-    if [e.task for e in evidence] != [t.id for t in subject.tasks]:
-        return [*wrong, f"evidence is for {[e.task for e in evidence]}, tasks are {[t.id for t in subject.tasks]}"]
-    for e in evidence:
-        if tool.emits == "images" and len(e.images) != pictures:
-            wrong.append(f"{e.task}: {pictures} pictures were asked for, {len(e.images)} shown")
-        if tool.emits == "heatmaps" and (e.heatmaps is None or e.heatmaps.shape != (2, SIDE, SIDE)):
-            wrong.append(f"{e.task}: one map of {SIDE}x{SIDE} per triggered picture is expected")
-    if _bytes(tool.run(toy_subject(tool.needs), pictures, 0)) != _bytes(evidence):
-        wrong.append("the same seed gave other bytes: draw from rng.generator(seed, ...) only")
+    for name, value, kinds in (("family", tool.family, get_args(Family)), ("emits", tool.emits, get_args(Emits))):
+        if value not in kinds:
+            wrong.append(f"{name} is {value!r}, not one of {', '.join(kinds)}")
+    if not all(isinstance(n, Need) for n in tool.needs):
+        wrong.append("needs holds something other than members of types.Need")
     return wrong
+
+
+def _try(tool: Any, tasks: Sequence[Task], pictures: int, seed: int) -> tuple[list[Evidence], list[str]]:
+    """What one run on a fresh toy subject shows, and what is wrong with the run."""
+    subject = toy_subject(tool.needs, tasks=tasks)
+    before = traces(subject)
+    try:
+        with Meter() as meter, doors() as opened:
+            shown = tool.run(subject, pictures, seed)
+    except Exception as error:
+        return [], [f"run failed with {type(error).__name__}: {' '.join(str(error).split())}"]
+    wrong = [f"{what}: changed and not put back" for what, digest in traces(subject).items() if before[what] != digest]
+    wrong += [f"run opens files, sockets or processes: {what}" for what in opened[:3]]
+    if meter.cost().backwards and Need.GRADIENTS not in tool.needs:
+        wrong.append("run takes gradients: add Need.GRADIENTS to its needs")
+    if not isinstance(shown, list) or not all(isinstance(e, Evidence) for e in shown):
+        return [], [*wrong, "run does not return a list of Evidence"]
+    if [e.task for e in shown] != [t.id for t in tasks]:
+        return [], [*wrong, f"evidence is for {[e.task for e in shown]}, tasks are {[t.id for t in tasks]}"]
+    return shown, wrong + [f"{e.task}: {line}" for e in shown for line in _form(tool, e, pictures)]
+
+
+def _form(tool: Any, e: Evidence, pictures: int) -> list[str]:
+    """What is wrong with the form of one piece of evidence."""
+    wrong = []
+    maps, alphas = e.heatmaps, e.alphas
+    if tool.emits == "images" and len(e.images) != pictures:
+        wrong.append(f"{pictures} pictures were asked for, {len(e.images)} shown")
+    if tool.emits == "heatmaps" and (maps is None or maps.shape != (TRIGGERED, SIDE, SIDE) or maps.dtype != np.float32):
+        wrong.append(f"one float32 map of {SIDE}x{SIDE} per triggered picture is expected")
+    if alphas is not None and (alphas.dtype != np.uint8 or alphas.shape != e.images.shape[:3]):
+        wrong.append(f"alphas are {alphas.dtype} {alphas.shape}, pictures {e.images.shape}: one uint8 per pixel")
+    if e.scores and (len(e.scores) != len(e.images) or not np.isfinite(e.scores).all()):
+        wrong.append("scores must be finite, one per picture")
+    elif list(e.scores) != sorted(e.scores, reverse=True):
+        wrong.append("the best picture comes first, so scores must not rise")
+    try:
+        canonical(dict(e.notes))
+    except (TypeError, ValueError) as error:
+        wrong.append(f"notes are not plain JSON: {error}")
+    return wrong
+
+
+def _seeds(seeded: bool, first: list[Evidence], other: list[Evidence], again: list[Evidence]) -> list[str]:
+    """Whether the seed, and nothing else, decides what is shown."""
+    wrong = []
+    if _bytes(again) != _bytes(first):
+        wrong.append("the same seed gave other bytes: draw from rng.generator(seed, ...) only")
+    elif seeded and _bytes(other) == _bytes(first):
+        wrong.append("another seed gave the same bytes: use the seed, or declare seeded = False")
+    elif not seeded and _bytes(other) != _bytes(first):
+        wrong.append("the class says seeded = False, yet the seed changes what it shows")
+    return wrong
+
+
+def _bytes(evidence: list[Evidence]) -> list[bytes]:
+    """Everything that evidence holds."""
+    rows = []
+    for e in evidence:
+        arrays = [a for a in (e.images, e.alphas, e.heatmaps) if a is not None]
+        text = canonical([list(map(float, e.scores)), dict(e.notes)])
+        rows.append(b"".join(a.tobytes() for a in arrays) + text.encode())
+    return rows

@@ -86,9 +86,43 @@ class Subject:
             raise ToolError("this tool searches pictures: add Need.BANK to its needs")
         return self.bank
 
+    def need_twin(self) -> Classifier:
+        """The clean twin.
+
+        Raises:
+            ToolError: the tool did not declare `Need.TWIN`.
+        """
+        if self.twin is None:
+            raise ToolError("this tool compares with the clean twin: add Need.TWIN to its needs")
+        return self.twin
+
+    def need_answer(self) -> Mapping[str, Pictures]:
+        """The trigger's own renderings for each task.
+
+        Raises:
+            ToolError: the sentinel did not declare `Need.ANSWER`.
+        """
+        if self.answer is None:
+            raise ToolError("this sentinel reads the answer: add Need.ANSWER to its needs")
+        return self.answer
+
+    def need_answer_masks(self) -> Mapping[str, NDArray[np.bool_]]:
+        """The footprints of the triggered pictures of each task.
+
+        Raises:
+            ToolError: the sentinel did not declare `Need.ANSWER`.
+        """
+        if self.answer_masks is None:
+            raise ToolError("this sentinel reads the answer: add Need.ANSWER to its needs")
+        return self.answer_masks
+
 
 class Tool(Protocol):
-    """A frozen dataclass whose fields are its parameters; `run` answers every task in one call."""
+    """A frozen dataclass whose fields are its parameters; `run` answers every task in one call.
+
+    A tool that draws nothing at random says so with a class attribute ``seeded = False``.
+    `testing.conformance.check_tool` holds every tool to these rules.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int]

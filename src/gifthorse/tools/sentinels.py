@@ -5,27 +5,17 @@ A run in which the oracle is not near the top, or noise leaves the chance interv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..errors import ToolError
 from ..rng import generator
-from ..types import Emits, Evidence, Family, Need
+from ..types import Emits, Evidence, Family, Need, Pictures, Task
+from .maps import heatmaps
 from .protocol import Subject
-
-T = TypeVar("T", np.uint8, np.bool_)
-
-
-def _answers(given: Mapping[str, NDArray[T]] | None) -> Mapping[str, NDArray[T]]:
-    """The answers, if the harness gave them."""
-    if given is None:
-        raise ToolError("this sentinel reads the answer: add Need.ANSWER to its needs")
-    return given
 
 
 @dataclass(frozen=True)
@@ -37,10 +27,11 @@ class Oracle:
     family: ClassVar[Family] = "sentinel"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.ANSWER})
     emits: ClassVar[Emits] = "images"
+    seeded: ClassVar[bool] = False
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """The first ``pictures`` renderings of each trigger, repeated in turn where there are fewer."""
-        answers = _answers(subject.answer)
+        answers = subject.need_answer()
         return [Evidence(t.id, np.resize(answers[t.id], (pictures, *answers[t.id].shape[1:]))) for t in subject.tasks]
 
 
@@ -72,6 +63,7 @@ class Blank:
     family: ClassVar[Family] = "sentinel"
     needs: ClassVar[frozenset[Need]] = frozenset()
     emits: ClassVar[Emits] = "images"
+    seeded: ClassVar[bool] = False
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """Grey pictures of the network's size."""
@@ -88,11 +80,12 @@ class TrueMask:
     family: ClassVar[Family] = "sentinel"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.TRIGGERED, Need.ANSWER})
     emits: ClassVar[Emits] = "heatmaps"
+    seeded: ClassVar[bool] = False
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture, 1 inside the footprint and 0 outside."""
-        masks = _answers(subject.answer_masks)
-        return [Evidence.of_heatmaps(t.id, masks[t.id].astype(np.float32)) for t in subject.tasks]
+        masks = subject.need_answer_masks()
+        return heatmaps(subject, lambda images, task: masks[task.id][:, None].astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -104,18 +97,17 @@ class EdgeDetector:
     family: ClassVar[Family] = "sentinel"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.TRIGGERED})
     emits: ClassVar[Emits] = "heatmaps"
+    seeded: ClassVar[bool] = False
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """Sobel gradient magnitude, summed over the colour channels."""
-        triggered = subject.need_triggered()
-        return [Evidence.of_heatmaps(t.id, self._edges(triggered[t.id])) for t in subject.tasks]
+        return heatmaps(subject, lambda images, task: self._edges(images))
 
     @staticmethod
-    def _edges(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _edges(images: Pictures) -> NDArray[np.float32]:
         x = images.astype(np.float32) / 255
-        down, across = ndimage.sobel(x, axis=1), ndimage.sobel(x, axis=2)
-        out: NDArray[np.float32] = np.hypot(down, across).sum(axis=-1).astype(np.float32)
-        return out
+        magnitude = np.hypot(ndimage.sobel(x, axis=1), ndimage.sobel(x, axis=2))
+        return np.moveaxis(magnitude, -1, 1)
 
 
 @dataclass(frozen=True)
@@ -130,10 +122,9 @@ class RandomMap:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map of uniform noise per triggered picture."""
-        triggered = subject.need_triggered()
-        return [
-            Evidence.of_heatmaps(
-                t.id, generator(seed, self.name, t.id).random(triggered[t.id].shape[:3], dtype=np.float32)
-            )
-            for t in subject.tasks
-        ]
+
+        def draw(images: Pictures, task: Task) -> NDArray[np.float32]:
+            shape = (len(images), 1, *images.shape[1:3])
+            return generator(seed, self.name, task.id).random(shape, dtype=np.float32)
+
+        return heatmaps(subject, draw)

@@ -13,17 +13,12 @@ from torch import Tensor
 
 from ...images import to_tensor
 from ...models.classifier import Classifier
-from ...types import Emits, Evidence, Family, Need
-from ..optim.loop import MICRO_BATCH, working_copy
+from ...types import Emits, Evidence, Family, Need, Pictures, Task
+from ..maps import heatmaps
+from ..optim.loop import GRADIENT_BATCH, working_copy
 from ..protocol import Subject
 
 Attribute = Callable[[Tensor, int], Tensor]
-
-
-def reduce_channels(attribution: Tensor) -> NDArray[np.float32]:
-    """``(n, c, h, w)`` attributions -> ``(n, h, w)`` maps: absolute values summed over channels."""
-    out: NDArray[np.float32] = attribution.detach().abs().sum(dim=1).numpy().astype(np.float32)
-    return out
 
 
 def mean_colour(net: Classifier) -> Tensor:
@@ -37,18 +32,17 @@ def explain(subject: Subject, batch: int, method: Callable[[Classifier], Attribu
     Args:
         subject: what may be looked at.
         batch: pictures explained at once.
-        method: takes the working copy of the network and returns (pictures, target) -> attributions,
-            both ``(n, 3, h, w)``.
+        method: takes the working copy of the network and returns (pictures ``(n, 3, h, w)``, target) ->
+            attributions ``(n, c, h, w)``.
     """
-    triggered = subject.need_triggered()
-    out = []
     with working_copy(subject.model) as net:
         attribute = method(net)
-        for task in subject.tasks:
-            x = to_tensor(triggered[task.id])
-            maps = [reduce_channels(attribute(part, task.target)) for part in torch.split(x, batch)]
-            out.append(Evidence.of_heatmaps(task.id, np.concatenate(maps)))
-    return out
+
+        def explained(images: Pictures, task: Task) -> NDArray[np.float32]:
+            parts = torch.split(to_tensor(images), batch)
+            return torch.cat([attribute(x, task.target).detach() for x in parts]).numpy()
+
+        return heatmaps(subject, explained)
 
 
 @dataclass(frozen=True)
@@ -60,10 +54,11 @@ class Saliency:
     family: ClassVar[Family] = "attribution"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.TRIGGERED})
     emits: ClassVar[Emits] = "heatmaps"
+    seeded: ClassVar[bool] = False
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, MICRO_BATCH, self._method)
+        return explain(subject, GRADIENT_BATCH, self._method)
 
     @staticmethod
     def _method(net: Classifier) -> Attribute:
@@ -92,6 +87,7 @@ class IntegratedGradients:
     family: ClassVar[Family] = "attribution"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.TRIGGERED})
     emits: ClassVar[Emits] = "heatmaps"
+    seeded: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.n_steps < 1 or self.batch < 1:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...models.classifier import MICRO_BATCH, Classifier
+from ...models.classifier import FORWARD_BATCH, Classifier
 from ...types import Emits, Evidence, Family, Need
 from ..protocol import Subject
 from .gradient import Attribute, explain, mean_colour
@@ -21,7 +21,7 @@ REFERENCE = 64
 class Occlusion:
     """How much the target logit falls when a square is painted in the mean colour.
 
-    A pixel's value is the mean fall over the squares that cover it.
+    A pixel's value is the mean fall over the squares that cover it, whatever its sign.
 
     Attributes:
         window: side of the square in pixels of a 64-pixel picture.
@@ -36,6 +36,7 @@ class Occlusion:
     family: ClassVar[Family] = "attribution"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.TRIGGERED})
     emits: ClassVar[Emits] = "heatmaps"
+    seeded: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.stride <= self.window <= REFERENCE:
@@ -54,7 +55,7 @@ class Occlusion:
         def attribute(x: Tensor, target: int) -> Tensor:
             before = net(x)[:, target]
             falls = [
-                before - net(torch.where(w, grey, x))[:, target] for w in torch.split(windows[:, None], MICRO_BATCH)
+                before - net(torch.where(w, grey, x))[:, target] for w in torch.split(windows[:, None], FORWARD_BATCH)
             ]
             fall = torch.cat(falls)
             out: Tensor = torch.tensordot(fall, windows.float(), dims=1) / cover

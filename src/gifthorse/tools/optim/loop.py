@@ -20,7 +20,7 @@ from ...models.classifier import Classifier
 from ...rng import child_seed
 from ...types import Task
 
-MICRO_BATCH = 16
+GRADIENT_BATCH = 16
 """Most pictures that pass through the network at once while gradients are taken."""
 
 Loss = Callable[[Sequence[Tensor], slice, torch.Generator], Tensor]

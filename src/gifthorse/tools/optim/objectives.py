@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import ToolError
-from ...models.classifier import MICRO_BATCH, Classifier
+from ...models.classifier import FORWARD_BATCH, Classifier
 from ...types import Task
 from .transforms import paste, random_places
 
@@ -101,7 +101,7 @@ def pasted_gain(
     k, n = len(scenes), len(patches)
     places = random_places(k, *size, 0.0, draw)
     before = torch.softmax(net(scenes), dim=1)[:, target].mean()
-    step = max(1, MICRO_BATCH // k)
+    step = max(1, FORWARD_BATCH // k)
     gains = []
     for part in torch.split(patches, step):
         m = len(part)

@@ -14,11 +14,11 @@ from torch import Tensor
 from ...errors import ToolError
 from ...images import from_tensor, to_tensor
 from ...models.classifier import Classifier
-from ...types import Emits, Evidence, Family, Need, Task
+from ...types import Emits, Evidence, Family, Need, Pictures, Task
 from ..optim.loop import best_first, torch_generator, working_copy
 from ..optim.objectives import pasted_gain, pick, scene_pools
 from ..optim.transforms import soft_disc
-from ..protocol import Bank, Subject
+from ..protocol import Subject
 from ..synthesis.adv_patch import AdversarialPatch
 
 
@@ -27,9 +27,10 @@ class Snafue:
     """Search for natural adversarial features using embeddings, after Casper et al. (2022).
 
     Adversarial patches are made first. Bank pictures are ranked by how their embedding resembles
-    the patches', counting the features on which the patches agree; those that the network itself
-    labels as the target are dropped; the first ones left are pasted on clean pictures and the
-    pictures with the largest gain of target confidence are shown.
+    the patches', counting the features on which the patches agree; the first ones are pasted on
+    clean pictures and the pictures with the largest gain of target confidence are shown. Both are
+    embedded as small as they are pasted, as published, though in the middle of the mean colour
+    rather than alone, so that the network sees its own input size.
 
     Attributes:
         synthetic: adversarial patches per task.
@@ -37,9 +38,10 @@ class Snafue:
         power: power of the similarity; a high one favours a near match with one patch.
         shortlist: bank pictures that are pasted.
         trials: clean pictures that each is pasted on.
-        side: side of a pasted picture, relative to the scene's.
-        drop_target: drop pictures that the network labels as the target, as published. Where a
-            trigger shown alone already fires the trojan, this drops the trigger as well.
+        side: side of a pasted and of an embedded picture, relative to the scene's.
+        drop_target: drop pictures that the network itself labels as the target, as published. Off by
+            default: it keeps out drawings of the target class, but a trigger that fires the trojan
+            without a scene goes with them.
     """
 
     synthetic: int = 5
@@ -48,10 +50,10 @@ class Snafue:
     shortlist: int = 40
     trials: int = 8
     side: float = 0.45
-    drop_target: bool = True
+    drop_target: bool = False
 
     name: ClassVar[str] = "snafue"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "retrieval"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.CLEAN, Need.BANK})
     emits: ClassVar[Emits] = "images"
@@ -67,12 +69,13 @@ class Snafue:
             raise ToolError("the picture bank is empty; give snafue pictures to search")
         clean, labels = subject.need_clean()
         scenes, pools = to_tensor(clean), scene_pools(subject.tasks, labels)
-        shown = _resized(bank, subject.size)
+        shown = _resized(bank.pictures, subject.size)
         with working_copy(subject.model) as net:
-            natural = net.embed(shown)
-            named = net.logits(shown).argmax(axis=1)
+            small = self._framed(net, shown)
+            natural = net.embed(small)
+            named = net.logits(small).argmax(axis=1)
             patches, gains = AdversarialPatch(steps=self.steps).patches(net, subject, self.synthetic, seed)
-            vectors = net.embed(from_tensor(patches)).reshape(len(subject.tasks), self.synthetic, -1)
+            vectors = net.embed(self._framed(net, from_tensor(patches))).reshape(len(subject.tasks), self.synthetic, -1)
             out = []
             for k, task in enumerate(subject.tasks):
                 rank = similarity(natural, vectors[k], gains[k], self.power)
@@ -88,6 +91,16 @@ class Snafue:
                 notes = {"retrieved": [bank.names[i] for i in chosen]}
                 scores = tuple(float(rise[i]) for i in best)
                 out.append(Evidence(task.id, shown[chosen], scores=scores, notes=notes))
+        return out
+
+    def _framed(self, net: Classifier, pictures: Pictures) -> Pictures:
+        """Pictures as small as they are pasted, in the middle of the mean colour."""
+        size = pictures.shape[1]
+        side = max(1, round(self.side * size))
+        inside = slice((size - side) // 2, (size - side) // 2 + side)
+        colour = from_tensor(net.get_buffer("mean"))
+        out = np.repeat(np.broadcast_to(colour, (1, size, size, 3)), len(pictures), axis=0)
+        out[:, inside, inside] = _resized(pictures, side)
         return out
 
     def _gain(
@@ -126,12 +139,12 @@ def similarity(
     return out
 
 
-def _resized(bank: Bank, size: int) -> NDArray[np.uint8]:
-    """Bank pictures ``(n, size, size, 3)``."""
-    if bank.pictures.shape[1:3] == (size, size):
-        return bank.pictures
+def _resized(pictures: Pictures, size: int) -> Pictures:
+    """Pictures ``(n, size, size, 3)``."""
+    if pictures.shape[1:3] == (size, size):
+        return pictures
     parts = [
-        from_tensor(F.interpolate(to_tensor(bank.pictures[i : i + 256]), (size, size), mode="bilinear", antialias=True))
-        for i in range(0, len(bank.pictures), 256)
+        from_tensor(F.interpolate(to_tensor(pictures[i : i + 256]), (size, size), mode="bilinear", antialias=True))
+        for i in range(0, len(pictures), 256)
     ]
     return np.concatenate(parts)

@@ -15,7 +15,7 @@ from ...images import from_tensor, to_tensor
 from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need
 from ..optim.loop import (
-    MICRO_BATCH,
+    GRADIENT_BATCH,
     best_first,
     minimise,
     stack_rows,
@@ -58,7 +58,7 @@ class AdversarialPatch:
     trials: int = 8
 
     name: ClassVar[str] = "adv-patch"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.CLEAN})
     emits: ClassVar[Emits] = "images"
@@ -117,7 +117,7 @@ class AdversarialPatch:
 
         start = stack_rows(lambda g: image.start(pictures, g), subject.tasks, seed, self.name)
         draw = torch_generator(seed, self.name, "scenes")
-        rows = max(1, MICRO_BATCH // each)
+        rows = max(1, GRADIENT_BATCH // each)
         (spectra,) = minimise([start], [self.lr], loss, self.steps, rows, draw)
         with torch.no_grad():
             found = image(spectra)

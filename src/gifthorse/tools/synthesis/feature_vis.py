@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...images import from_tensor
 from ...types import Emits, Evidence, Family, Need
-from ..optim.loop import MICRO_BATCH, best_first, minimise, stack_rows, target_rows, torch_generator, working_copy
+from ..optim.loop import GRADIENT_BATCH, best_first, minimise, stack_rows, target_rows, torch_generator, working_copy
 from ..optim.objectives import target_logits
 from ..optim.params import FourierImage
 from ..optim.transforms import jitter_view
@@ -28,16 +28,21 @@ class FeatureVis:
         jitter: largest shift, as a share of the side.
         degrees: largest turn.
         scale: largest relative change of size.
+        decay: power by which a picture's amplitude falls with frequency.
+        blur: standard deviation, as a share of the side, of the Gaussian that pictures are blurred with;
+            without it a network that averages over places is excited most by a fine regular pattern.
     """
 
     steps: int = 160
     lr: float = 0.05
     jitter: float = 0.094
-    degrees: float = 12.0
-    scale: float = 0.15
+    degrees: float = 20.0
+    scale: float = 0.3
+    decay: float = 2.0
+    blur: float = 0.023
 
     name: ClassVar[str] = "feature-vis"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS})
     emits: ClassVar[Emits] = "images"
@@ -48,7 +53,7 @@ class FeatureVis:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """``pictures`` whole pictures per task, sorted by the target logit they reach."""
-        image = FourierImage(subject.size)
+        image = FourierImage(subject.size, self.decay, blur=self.blur * subject.size)
         targets = target_rows(subject.tasks, pictures)
         start = stack_rows(lambda g: image.start(pictures, g), subject.tasks, seed, self.name)
         draw = torch_generator(seed, self.name, "views")
@@ -58,7 +63,7 @@ class FeatureVis:
                 views = jitter_view(image(leaves[0]), self.jitter * subject.size, self.degrees, self.scale, draw)
                 return -target_logits(net(views), targets[part]).sum()
 
-            (spectra,) = minimise([start], [self.lr], loss, self.steps, MICRO_BATCH, draw)
+            (spectra,) = minimise([start], [self.lr], loss, self.steps, GRADIENT_BATCH, draw)
             with torch.no_grad():
                 shown = from_tensor(image(spectra))
             reached = torch.from_numpy(net.logits(shown))

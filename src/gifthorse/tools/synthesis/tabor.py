@@ -15,7 +15,7 @@ from torch import Tensor
 from ...images import from_tensor, to_tensor
 from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need
-from ..optim.loop import MICRO_BATCH, best_first, minimise, stack_rows, target_rows, torch_generator, working_copy
+from ..optim.loop import GRADIENT_BATCH, best_first, minimise, stack_rows, target_rows, torch_generator, working_copy
 from ..optim.objectives import cross_entropy, elastic, pick, roughness, scene_pools
 from ..optim.params import FourierImage
 from ..protocol import Subject
@@ -62,7 +62,7 @@ class Tabor:
     trials: int = 8
 
     name: ClassVar[str] = "tabor"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.CLEAN})
     emits: ClassVar[Emits] = "images"
@@ -135,7 +135,7 @@ class Tabor:
         )  # fmt: skip
         spectra = stack_rows(lambda g: image.start(pictures, g), subject.tasks, seed, self.name, "pattern")
         draw = torch_generator(seed, self.name, "scenes")
-        rows = max(1, MICRO_BATCH // (each + 1))
+        rows = max(1, GRADIENT_BATCH // (each + 1))
         found = minimise([masks, spectra], [self.lr, self.lr_pattern], loss, self.steps, rows, draw)
         with torch.no_grad():
             return _enlarge(found[0], size), image(found[1])

@@ -1,0 +1,25 @@
+"""Statistics of the boards and the surveys: numpy and scipy only, every random draw by seed."""
+
+from .agreement import Correlation, correlation, correlation_of_means, krippendorff, pearson, spearman
+from .intervals import BothWays, Claims, both_ways, claims, mean, wilson
+from .paired import Comparison, compare, holm, permutation, ranks
+
+__all__ = [
+    "BothWays",
+    "Claims",
+    "Comparison",
+    "Correlation",
+    "both_ways",
+    "claims",
+    "compare",
+    "correlation",
+    "correlation_of_means",
+    "holm",
+    "krippendorff",
+    "mean",
+    "pearson",
+    "permutation",
+    "ranks",
+    "spearman",
+    "wilson",
+]

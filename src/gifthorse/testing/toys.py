@@ -1,0 +1,99 @@
+"""A tiny subject to try tools on: random pictures, a random network, and a seal on what was not asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import ToolError
+from ..models.classifier import Classifier
+from ..rng import generator
+from ..tools.protocol import Bank, Subject
+from ..types import Need, Task
+
+SIDE = 64
+CLASSES = ("red", "green", "blue", "grey")
+TASKS = (Task("t01", 0), Task("t02", 1, source=2))
+TRIGGERED = 2  # triggered pictures per task
+NEED_OF = {
+    "clean": Need.CLEAN,
+    "labels": Need.CLEAN,
+    "twin": Need.TWIN,
+    "triggered": Need.TRIGGERED,
+    "bank": Need.BANK,
+    "answer": Need.ANSWER,
+    "answer_masks": Need.ANSWER,
+}
+
+
+class _ToyNet(nn.Module):
+    """A small network with the interface of every built-in architecture."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.random.manual_seed(seed)
+            self.conv = nn.Conv2d(3, 8, 5, stride=4, padding=2, bias=False)
+            self.norm = nn.BatchNorm2d(8)
+            self.act = nn.ReLU()
+            self.fc = nn.Linear(8, len(CLASSES))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Pooled activations ``(n, 8)``."""
+        out: Tensor = self.act(self.norm(self.conv(x))).mean((2, 3))
+        return out
+
+    def head(self, f: Tensor) -> Tensor:
+        """Logits ``(n, 4)``."""
+        out: Tensor = self.fc(f)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of normalised pictures."""
+        return self.head(self.features(x))
+
+
+class SealedSubject(Subject):
+    """A subject that raises `ToolError` where a tool touches a part that it did not declare."""
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if value is None and name in NEED_OF:
+            raise ToolError(f"subject.{name} was read, but Need.{NEED_OF[name].name} is not among the tool's needs")
+        return value
+
+
+def toy_subject(needs: frozenset[Need], seed: int = 0, tasks: Sequence[Task] = TASKS) -> Subject:
+    """A tiny subject with everything in ``needs``; touching anything else raises `ToolError`.
+
+    The parts of a task depend on its id and the seed only.
+    """
+
+    def pictures(n: int, *path: str) -> NDArray[np.uint8]:
+        return generator(seed, "toy", *path).integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8)
+
+    def model(s: int) -> Classifier:
+        return Classifier(_ToyNet(s), CLASSES, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+    parts = {
+        "clean": pictures(12, "clean"),
+        "labels": np.arange(12, dtype=np.int64) % len(CLASSES),
+        "twin": model(seed + 1),
+        "triggered": {t.id: pictures(TRIGGERED, "triggered", t.id) for t in tasks},
+        "bank": Bank(tuple(f"object {i}" for i in range(24)), pictures(24, "bank")),
+        "answer": {t.id: pictures(4, "answer", t.id) for t in tasks},
+        "answer_masks": {t.id: pictures(TRIGGERED, "masks", t.id)[..., 0] < 50 for t in tasks},
+    }
+    given: dict[str, Any] = {name: part for name, part in parts.items() if NEED_OF[name] in needs}
+    return SealedSubject(model(seed), tuple(tasks), **given)
+
+
+def parts_of(subject: Subject) -> dict[str, Any]:
+    """The optional parts that a subject holds, by name."""
+    held = {name: object.__getattribute__(subject, name) for name in NEED_OF}
+    return {name: part for name, part in held.items() if part is not None}
