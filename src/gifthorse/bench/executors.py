@@ -119,10 +119,9 @@ class Processes:
                     yield _status(pending.pop(future), future)
             finished = True
         finally:
-            workers = list((pool._processes or {}).values())
-            pool.shutdown(wait=finished, cancel_futures=True)
             if not finished:
-                _end(workers)
+                _end(list((pool._processes or {}).values()))
+            pool.shutdown(cancel_futures=True)  # waits: the interpreter's exit would meet a pipe that its thread closes
             channel.cancel_join_thread()
             channel.close()
 
