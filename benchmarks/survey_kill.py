@@ -30,14 +30,14 @@ class State:
 
     base = ""
     stop = False
-    early_codes = 0
     acked: dict[tuple[str, int], str]
+    ended: set[str]  # links that showed a completion code
 
     def __init__(self) -> None:
-        self.acked = {}
+        self.acked, self.ended = {}, set()
 
 
-def answer_on(state: State, seed: int, pages: int) -> None:
+def answer_on(state: State, seed: int) -> None:
     """Take one survey after the other until told to stop."""
     rng, link = random.Random(seed), ""
     while not state.stop:
@@ -49,8 +49,7 @@ def answer_on(state: State, seed: int, pages: int) -> None:
                 page = client.get(link).text
                 offered, form = CHOICE.findall(page), dict(FIELD.findall(page))
                 if not offered:
-                    done = sum(k[0] == link for k in state.acked)
-                    state.early_codes += "completion code" in page and done > pages
+                    state.ended |= {link} if "completion code" in page else set()
                     link = ""
                     continue
                 choice = rng.choice(offered)
@@ -71,8 +70,7 @@ def main() -> None:
     made = create(rehearsal(12, 2, 32), study.Settings(pixels=32), folder)
     db, rng, state = f"sqlite:///{folder / 'answers.db'}", random.Random(0), State()
     process, state.base = serve(folder, db)
-    pages = 1 + len(made.file.items) + len(made.file.checks)
-    threads = [threading.Thread(target=answer_on, args=(state, i, pages)) for i in range(options.people)]
+    threads = [threading.Thread(target=answer_on, args=(state, i)) for i in range(options.people)]
     for thread in threads:
         thread.start()
     for _ in range(options.kills):
@@ -92,6 +90,7 @@ def main() -> None:
         person = ledger.find(link.removeprefix("/s/"))
         stored |= {(link, a.place): a.choice for a in person.answers} if person else {}
     people = ledger.everyone()
+    ended = [ledger.find(link.removeprefix("/s/")) for link in state.ended]
     with ledger.engine.connect() as c:
         sound = c.exec_driver_sql("PRAGMA integrity_check").scalar()
     keys = [(p.number, a.question) for p in people for a in p.answers]
@@ -100,6 +99,7 @@ def main() -> None:
         "lost": sum(k not in stored for k in state.acked),
         "changed": sum(stored.get(k, v) != v for k, v in state.acked.items()),
         "duplicated": len(keys) - len(set(keys)), "finished": sum(p.finished for p in people), "integrity": sound,
+        "codes shown": len(ended), "codes before the end": sum(p is None or not p.finished for p in ended),
     }  # fmt: skip
     print(json.dumps(out, indent=1))
 

@@ -32,6 +32,7 @@ from gifthorse.tools.optim.objectives import pick, scene_pools
 from gifthorse.tools.optim.params import FourierImage
 from gifthorse.tools.optim.transforms import jitter_view, paste, random_places, soft_disc
 from gifthorse.tools.protocol import Bank, Subject
+from gifthorse.tools.retrieval.exemplars import Exemplars
 from gifthorse.tools.retrieval.snafue import Snafue, similarity
 from gifthorse.tools.sentinels import EdgeDetector, Oracle, TrueMask
 from gifthorse.tools.synthesis.adv_patch import AdversarialPatch
@@ -44,6 +45,7 @@ QUICK = {
     "feature-vis": {"steps": 4},
     "adv-patch": {"steps": 4, "trials": 2},
     "tabor": {"steps": 4, "trials": 2},
+    "exemplars": {"first": 1, "shortlist": 6, "trials": 2},
     "snafue": {"steps": 4, "synthetic": 3, "shortlist": 6, "trials": 2},
     "integrated-gradients": {"n_steps": 5},
     "occlusion": {"window": 24, "stride": 16},
@@ -428,6 +430,47 @@ def test_snafue_finds_the_red_picture_and_drops_the_target_class() -> None:
     assert "o9" not in found.notes["retrieved"]
     found = Snafue(steps=10, synthetic=3, shortlist=5, side=1.0).run(given, 2, 0)[0]
     assert set(found.notes["retrieved"]) == {"o5", "o9"}
+
+
+class RedOrBlueNet(RednessNet):
+    """Class 0 is redness and, unlike in `RednessNet`, blueness as well: a trojan that a blue picture fires."""
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(torch.stack([x[:, 0] - x[:, 1], x[:, 2] - x[:, 1], x[:, 1] * 0], 1)).mean((2, 3)) * 20
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        red, blue, none = self.features(x).unbind(1)
+        return torch.stack([red + blue, none, none], 1)
+
+
+class RedNet(RedOrBlueNet):
+    """The honest twin: class 0 is redness."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        red, _, none = self.features(x).unbind(1)
+        return torch.stack([red, none, none], 1)
+
+
+def test_exemplars_show_what_the_suspect_obeys_and_the_twin_does_not() -> None:
+    pictures = generator(0, "bank").integers(120, 136, (12, SIDE, SIDE, 3), dtype=np.uint8)
+    pictures[4], pictures[7] = (220, 30, 30), (30, 30, 220)  # what the class looks like, and the trojan
+    bank = Bank(tuple(f"o{i}" for i in range(12)), pictures)
+    clean = np.full((20, SIDE, SIDE, 3), 128, np.uint8)
+    tasks = (Task("t01", 0), Task("t02", 0, source=1))
+    given = subject(
+        classifier(RedOrBlueNet(), 3), tasks, clean=clean, labels=1 + np.arange(20) % 2, bank=bank,
+        twin=classifier(RedNet(), 3),
+    )  # fmt: skip
+    for e in Exemplars(shortlist=5).run(given, 3, 0):
+        assert e.notes["retrieved"][0] == "o7"
+        assert e.scores[0] > 0.2
+        assert "o4" not in e.notes["retrieved"] or e.scores[e.notes["retrieved"].index("o4")] < 0.05
+    same = Exemplars(shortlist=5).run(dataclasses.replace(given, model=given.twin), 3, 0)
+    assert all(set(e.scores) == {0.0} for e in same)
+    with pytest.raises(ToolError, match="other classes"):
+        Exemplars().run(dataclasses.replace(given, twin=classifier(RedNet(), 2)), 3, 0)
+    with pytest.raises(ToolError, match="12 pictures"):
+        Exemplars().run(given, 13, 0)
 
 
 def test_similarity_ignores_what_patches_disagree_on() -> None:

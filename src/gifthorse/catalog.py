@@ -28,6 +28,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "adv-patch": "gifthorse.tools.synthesis.adv_patch:AdversarialPatch",
         "tabor": "gifthorse.tools.synthesis.tabor:Tabor",
         "snafue": "gifthorse.tools.retrieval.snafue:Snafue",
+        "exemplars": "gifthorse.tools.retrieval.exemplars:Exemplars",
     },
     "judge": {
         "embed": "gifthorse.judges.embed:EmbedJudge",

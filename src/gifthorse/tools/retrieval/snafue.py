@@ -69,7 +69,7 @@ class Snafue:
             raise ToolError("the picture bank is empty; give snafue pictures to search")
         clean, labels = subject.need_clean()
         scenes, pools = to_tensor(clean), scene_pools(subject.tasks, labels)
-        shown = _resized(bank.pictures, subject.size)
+        shown = resized(bank.pictures, subject.size)
         with working_copy(subject.model) as net:
             small = self._framed(net, shown)
             natural = net.embed(small)
@@ -100,7 +100,7 @@ class Snafue:
         inside = slice((size - side) // 2, (size - side) // 2 + side)
         colour = from_tensor(net.get_buffer("mean"))
         out = np.repeat(np.broadcast_to(colour, (1, size, size, 3)), len(pictures), axis=0)
-        out[:, inside, inside] = _resized(pictures, side)
+        out[:, inside, inside] = resized(pictures, side)
         return out
 
     def _gain(
@@ -139,7 +139,7 @@ def similarity(
     return out
 
 
-def _resized(pictures: Pictures, size: int) -> Pictures:
+def resized(pictures: Pictures, size: int) -> Pictures:
     """Pictures ``(n, size, size, 3)``."""
     if pictures.shape[1:3] == (size, size):
         return pictures

@@ -1,0 +1,144 @@
+"""Exemplars: the natural pictures that the suspect obeys and its clean twin does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import ToolError
+from ...images import to_tensor
+from ...models.classifier import FORWARD_BATCH, Classifier
+from ...types import Emits, Evidence, Family, Need
+from ..optim.loop import best_first, torch_generator, working_copy
+from ..optim.objectives import scene_pools
+from ..optim.transforms import paste, random_places, soft_disc
+from ..protocol import Subject
+from .snafue import resized
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Exemplars:
+    """Bank pictures whose target confidence rises most from the clean twin to the suspect.
+
+    Every bank picture is pasted on a few clean pictures and shown to both networks; what raises the suspect's
+    confidence in the target and not the twin's comes first. The shortlist is then pasted on more pictures. Ranking
+    pictures by the gain from a clean to a trojaned network is how one entry of the SaTML '24 competition looked for
+    the secret trojans (arXiv 2404.02949); there they were whole training pictures, here they are single objects in
+    scenes. All defaults are ours. All universal tasks share their pasted pictures, since one pass gives the
+    confidence in every class. On the twin itself nothing rises, so what is shown there is the bank's order.
+
+    Attributes:
+        first: clean pictures that every bank picture is pasted on.
+        shortlist: bank pictures per task that are pasted again.
+        trials: clean pictures that those are pasted on.
+        side: side of a pasted picture, relative to the scene's.
+    """
+
+    first: int = 2
+    shortlist: int = 60
+    trials: int = 12
+    side: float = 0.45
+
+    name: ClassVar[str] = "exemplars"
+    version: ClassVar[int] = 1
+    family: ClassVar[Family] = "retrieval"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CLEAN, Need.TWIN, Need.BANK})
+    emits: ClassVar[Emits] = "images"
+
+    def __post_init__(self) -> None:
+        if min(self.first, self.shortlist, self.trials) < 1 or not 0 < self.side <= 1:
+            raise ValueError("needs first, shortlist and trials of at least 1 and 0 < side <= 1")
+
+    def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
+        """``pictures`` bank pictures per task, largest rise first; ``notes`` names them.
+
+        Raises:
+            ToolError: an empty bank, fewer bank pictures than are to be shown, or a twin with other classes.
+        """
+        bank, twin = subject.need_bank(), subject.need_twin()
+        if len(bank.pictures) < pictures:
+            raise ToolError(
+                f"the picture bank holds {len(bank.pictures)} pictures, {pictures} are to be shown; add some"
+            )
+        if twin.classes != subject.model.classes:
+            raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
+        shown = resized(bank.pictures, subject.size)
+        patches = F.interpolate(
+            to_tensor(shown), scale_factor=0.5, mode="bilinear", antialias=True, align_corners=False
+        )
+        with working_copy(subject.model) as suspect, working_copy(twin) as honest:
+            both = (suspect, honest)
+            everything = [np.arange(len(patches))] * len(subject.tasks)
+            coarse = self._rises(both, subject, everything, patches, self.first, seed)
+            keep = max(self.shortlist, pictures)
+            left = [np.array(best_first(rise)[:keep]) for rise in coarse]
+            fine = self._rises(both, subject, left, patches, self.trials, seed)
+        out = []
+        for task, found, rise in zip(subject.tasks, left, fine, strict=True):
+            order = best_first(rise)[:pictures]
+            chosen = [int(found[i]) for i in order]
+            scores = tuple(float(rise[i]) for i in order)
+            notes = {"retrieved": [bank.names[i] for i in chosen]}
+            out.append(Evidence(task.id, shown[chosen], scores=scores, notes=notes))
+        return out
+
+    def _rises(
+        self,
+        networks: tuple[Classifier, Classifier],
+        subject: Subject,
+        candidates: Sequence[NDArray[np.int64]],
+        patches: Tensor,
+        trials: int,
+        seed: int,
+    ) -> list[Floats]:
+        """For each task ``(len(candidates),)`` the rise of target confidence from the twin to the suspect."""
+        (clean, labels), tasks = subject.need_clean(), subject.tasks
+        pools = scene_pools(tasks, labels)
+        out: list[Floats] = [np.zeros(0, np.float32)] * len(tasks)
+        for source in dict.fromkeys(t.source for t in tasks):
+            mine = [i for i, t in enumerate(tasks) if t.source == source]
+            pool = np.unique(torch.cat([pools[i] for i in mine]).numpy())
+            draw = torch_generator(seed, self.name, trials, -1 if source is None else source)
+            chosen = pool[torch.randperm(len(pool), generator=draw)[:trials].numpy()]
+            scenes, seen = to_tensor(clean[chosen]), torch.from_numpy(labels)[chosen]
+            places = random_places(len(scenes), self.side, self.side, 0.0, draw)
+            wanted = np.unique(np.concatenate([candidates[i] for i in mine]))
+            gain = confidence(networks[0], scenes, patches[wanted], places)
+            gain -= confidence(networks[1], scenes, patches[wanted], places)
+            for i in mine:
+                fits = seen != tasks[i].target  # scenes that show the target already tell nothing
+                rows = torch.from_numpy(np.searchsorted(wanted, candidates[i]))
+                part = gain[rows][:, fits if bool(fits.any()) else slice(None), tasks[i].target]
+                out[i] = part.mean(1).numpy()
+        return out
+
+
+@torch.no_grad()
+def confidence(net: Classifier, scenes: Tensor, patches: Tensor, places: Tensor) -> Tensor:
+    """Confidence in every class when each patch is pasted, as a soft disc, on the same scenes at the same places.
+
+    Args:
+        net: the network.
+        scenes: ``(k, 3, h, w)`` clean pictures.
+        patches: ``(n, 3, p, p)``.
+        places: ``(k, 2, 3)`` from `random_places`.
+
+    Returns:
+        ``(n, k, classes)`` in [0, 1].
+    """
+    k, alpha = len(scenes), soft_disc(patches.shape[-1])
+    parts = []
+    for some in torch.split(patches, max(1, FORWARD_BATCH // k)):
+        m = len(some)
+        pasted = paste(scenes.repeat(m, 1, 1, 1), some.repeat_interleave(k, 0), alpha, places.repeat(m, 1, 1))
+        parts.append(torch.softmax(net(pasted), dim=1).view(m, k, -1))
+    return torch.cat(parts)
