@@ -201,8 +201,10 @@ def test_no_secret_reaches_a_person(study_folder, served):
         seen += client.get(link).text
         if not step(client, link):
             break
-    for canary in (marking["salt"], key.key.hex(), key.access, "oracle", "tool-1", "trojan-1", "a01", "i001"):
+    for canary in (marking["salt"], key.key.hex(), key.access, "oracle", "tool-1", "trojan-1"):
         assert canary not in seen
+    words = set(re.findall(r"\w+", seen))  # whole words: the random names of pictures may hold any three digits
+    assert not words & {"a01", "i001"}
 
 
 def test_a_database_that_fails_says_so_and_counts_nothing(served):
