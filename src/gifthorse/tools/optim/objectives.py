@@ -78,6 +78,28 @@ def pick(pools: Sequence[Tensor], owner: Tensor, each: int, draw: torch.Generato
 
 
 @torch.no_grad()
+def pasted_confidence(net: Classifier, scenes: Tensor, patches: Tensor, alpha: Tensor, places: Tensor) -> Tensor:
+    """Confidence in every class when each patch is pasted on the same scenes at the same places.
+
+    Args:
+        net: the network.
+        scenes: ``(k, 3, h, w)`` clean pictures.
+        patches: ``(n, 3, p, p)``.
+        alpha: ``(p, p)`` opacity.
+        places: ``(k, 2, 3)`` from `random_places`.
+
+    Returns:
+        ``(n, k, classes)`` in [0, 1].
+    """
+    k, parts = len(scenes), []
+    for some in torch.split(patches, max(1, FORWARD_BATCH // k)):
+        m = len(some)
+        pasted = paste(scenes.repeat(m, 1, 1, 1), some.repeat_interleave(k, 0), alpha, places.repeat(m, 1, 1))
+        parts.append(torch.softmax(net(pasted), dim=1).view(m, k, -1))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
 def pasted_gain(
     net: Classifier,
     scenes: Tensor,
@@ -98,13 +120,9 @@ def pasted_gain(
         size: smallest and largest side, relative to the scene's.
         draw: random generator; every patch is pasted at the same places.
     """
-    k, n = len(scenes), len(patches)
-    places = random_places(k, *size, 0.0, draw)
+    if not len(patches):
+        return np.zeros(0, np.float32)
+    places = random_places(len(scenes), *size, 0.0, draw)
     before = torch.softmax(net(scenes), dim=1)[:, target].mean()
-    step = max(1, FORWARD_BATCH // k)
-    gains = []
-    for part in torch.split(patches, step):
-        m = len(part)
-        pasted = paste(scenes.repeat(m, 1, 1, 1), part.repeat_interleave(k, 0), alpha, places.repeat(m, 1, 1))
-        gains.append(torch.softmax(net(pasted), dim=1)[:, target].view(m, k).mean(dim=1) - before)
-    return torch.cat(gains).numpy() if n else np.zeros(0, np.float32)
+    after = pasted_confidence(net, scenes, patches, alpha, places)[..., target]
+    return (after.mean(dim=1) - before).numpy()

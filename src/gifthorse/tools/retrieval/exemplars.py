@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ...errors import ToolError
 from ...images import to_tensor
-from ...models.classifier import FORWARD_BATCH, Classifier
+from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need
 from ..optim.loop import best_first, torch_generator, working_copy
-from ..optim.objectives import scene_pools
-from ..optim.transforms import paste, random_places, soft_disc
+from ..optim.objectives import pasted_confidence, scene_pools
+from ..optim.transforms import random_places, soft_disc
 from ..protocol import Subject
 from .snafue import resized
 
@@ -112,33 +112,12 @@ class Exemplars:
             scenes, seen = to_tensor(clean[chosen]), torch.from_numpy(labels)[chosen]
             places = random_places(len(scenes), self.side, self.side, 0.0, draw)
             wanted = np.unique(np.concatenate([candidates[i] for i in mine]))
-            gain = confidence(networks[0], scenes, patches[wanted], places)
-            gain -= confidence(networks[1], scenes, patches[wanted], places)
+            pasted, alpha = patches[wanted], soft_disc(patches.shape[-1])
+            suspect, honest = (pasted_confidence(net, scenes, pasted, alpha, places) for net in networks)
+            gain = suspect - honest
             for i in mine:
                 fits = seen != tasks[i].target  # scenes that show the target already tell nothing
                 rows = torch.from_numpy(np.searchsorted(wanted, candidates[i]))
                 part = gain[rows][:, fits if bool(fits.any()) else slice(None), tasks[i].target]
                 out[i] = part.mean(1).numpy()
         return out
-
-
-@torch.no_grad()
-def confidence(net: Classifier, scenes: Tensor, patches: Tensor, places: Tensor) -> Tensor:
-    """Confidence in every class when each patch is pasted, as a soft disc, on the same scenes at the same places.
-
-    Args:
-        net: the network.
-        scenes: ``(k, 3, h, w)`` clean pictures.
-        patches: ``(n, 3, p, p)``.
-        places: ``(k, 2, 3)`` from `random_places`.
-
-    Returns:
-        ``(n, k, classes)`` in [0, 1].
-    """
-    k, alpha = len(scenes), soft_disc(patches.shape[-1])
-    parts = []
-    for some in torch.split(patches, max(1, FORWARD_BATCH // k)):
-        m = len(some)
-        pasted = paste(scenes.repeat(m, 1, 1, 1), some.repeat_interleave(k, 0), alpha, places.repeat(m, 1, 1))
-        parts.append(torch.softmax(net(pasted), dim=1).view(m, k, -1))
-    return torch.cat(parts)
