@@ -26,6 +26,7 @@ WIDTH = 1280
 NEAREST = 3  # exemplars that speak for an option
 FLAT = 2  # a picture whose channels span no more levels than this is blank
 EPSILON = 1e-6
+GROUPS = 512  # whose features a process keeps: exemplars of an option, pictures of a piece of evidence
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,13 @@ class EmbedJudge:
             if not question.options or any(len(option.pictures) == 0 for option in question.options):
                 raise InputError(f"question {question.id}: every option needs at least one exemplar picture")
         keys = [(content_keys(q.images), [content_keys(o.pictures) for o in q.options]) for q in questions]
-        pictures: dict[bytes, NDArray[np.uint8]] = {}
+        groups: dict[tuple[bytes, ...], Pictures] = {}
         for question, (shown, offered) in zip(questions, keys, strict=True):
-            pictures.update((k, p) for k, p in zip(shown, question.images, strict=True) if k)
-            for option, names in zip(question.options, offered, strict=True):
-                pictures.update(zip(names, option.pictures, strict=True))
-        pictures = {key: picture for key, picture in pictures.items() if key}
+            groups[tuple(shown)] = question.images
+            groups.update((tuple(names), o.pictures) for names, o in zip(offered, question.options, strict=True))
         exemplars = {key for _, offered in keys for names in offered for key in names if key}
-        vectors = _standardised(self._features(pictures), sorted(exemplars)) if exemplars else {}
+        raw = {key: value for names in sorted(groups) for key, value in self._seen(names, groups[names]).items()}
+        vectors = _standardised(raw, sorted(exemplars)) if exemplars else {}
         return [
             Answer(q.id, self._weights(shown, offered, vectors))
             for q, (shown, offered) in zip(questions, keys, strict=True)
@@ -104,17 +104,19 @@ class EmbedJudge:
         parts = [self._embed(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, WIDTH))
 
-    def _features(self, pictures: Mapping[bytes, NDArray[np.uint8]]) -> dict[bytes, Floats]:
-        """Features ``(1280,)`` of each picture; pictures of one shape go through the network together."""
-        shapes: dict[tuple[int, ...], list[bytes]] = {}
-        for key in sorted(pictures):
-            shapes.setdefault(pictures[key].shape, []).append(key)
-        out: dict[bytes, Floats] = {}
-        for keys in shapes.values():
-            for i in range(0, len(keys), BATCH):
-                part = keys[i : i + BATCH]
-                out.update(zip(part, self._embed(np.stack([pictures[k] for k in part])), strict=True))
-        return out
+    def _seen(self, keys: tuple[bytes, ...], pictures: Pictures) -> dict[bytes, Floats]:
+        """Features ``(1280,)`` of each picture of a group that is not blank; a group is embedded once per process.
+
+        Its pictures always go through the network together, so that the bytes do not depend on what came before.
+        """
+        name: tuple[int | bytes, ...] = (self.size, *keys)
+        if name not in _SEEN:
+            while len(_SEEN) >= GROUPS:
+                del _SEEN[next(iter(_SEEN))]
+            first = {key: i for i, key in enumerate(keys) if key}
+            rows = [first[key] for key in sorted(first)]
+            _SEEN[name] = dict(zip(sorted(first), self.features(pictures[rows]), strict=True)) if rows else {}
+        return _SEEN[name]
 
     @torch.inference_mode()
     def _embed(self, images: Pictures) -> Floats:
@@ -166,3 +168,6 @@ def _network() -> Any:
     """EfficientNet-Lite0 with its ImageNet weights."""
     net = pretrained_body()
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+_SEEN: dict[tuple[int | bytes, ...], dict[bytes, Floats]] = {}
