@@ -15,18 +15,19 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..images import to_tensor
+from ..models.classifier import fold_norms
 from ..models.lite0 import pretrained_body
 from ..types import Answer, Pictures, Question
 
 Floats = NDArray[np.float64]
 Vectors = Mapping[bytes, Floats]
 
-BATCH = 32
+BATCH = 16
 WIDTH = 1280
 NEAREST = 3  # exemplars that speak for an option
 FLAT = 2  # a picture whose channels span no more levels than this is blank
 EPSILON = 1e-6
-GROUPS = 512  # whose features a process keeps: exemplars of an option, pictures of a piece of evidence
+KEPT = 8192  # pictures whose features a process keeps, 10 kB each
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ class EmbedJudge:
             if not question.options or any(len(option.pictures) == 0 for option in question.options):
                 raise InputError(f"question {question.id}: every option needs at least one exemplar picture")
         keys = [(content_keys(q.images), [content_keys(o.pictures) for o in q.options]) for q in questions]
-        groups: dict[tuple[bytes, ...], Pictures] = {}
+        pictures: dict[bytes, NDArray[np.uint8]] = {}
         for question, (shown, offered) in zip(questions, keys, strict=True):
-            groups[tuple(shown)] = question.images
-            groups.update((tuple(names), o.pictures) for names, o in zip(offered, question.options, strict=True))
+            pictures.update((k, p) for k, p in zip(shown, question.images, strict=True) if k)
+            for option, names in zip(question.options, offered, strict=True):
+                pictures.update((k, p) for k, p in zip(names, option.pictures, strict=True) if k)
         exemplars = {key for _, offered in keys for names in offered for key in names if key}
-        raw = {key: value for names in sorted(groups) for key, value in self._seen(names, groups[names]).items()}
-        vectors = _standardised(raw, sorted(exemplars)) if exemplars else {}
+        vectors = _standardised(self.seen(pictures), sorted(exemplars)) if exemplars else {}
         return [
             Answer(q.id, self._weights(shown, offered, vectors))
             for q, (shown, offered) in zip(questions, keys, strict=True)
@@ -100,33 +101,36 @@ class EmbedJudge:
         return tuple(float(w) for w in weights / weights.sum())
 
     def features(self, pictures: Pictures) -> Floats:
-        """Features ``(n, 1280)`` of pictures ``(n, h, w, 3)``, neither standardised nor centred."""
+        """Features ``(n, 1280)`` of pictures ``(n, h, w, 3)``, neither standardised nor centred.
+
+        Batches are filled up to one size, so that a picture's bytes do not depend on what it is embedded with.
+        """
         parts = [self._embed(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, WIDTH))
 
-    def _seen(self, keys: tuple[bytes, ...], pictures: Pictures) -> dict[bytes, Floats]:
-        """Features ``(1280,)`` of each picture of a group that is not blank; a group is embedded once per process.
-
-        Its pictures always go through the network together, so that the bytes do not depend on what came before.
-        """
-        name: tuple[int | bytes, ...] = (self.size, *keys)
-        if name not in _SEEN:
-            while len(_SEEN) >= GROUPS:
-                del _SEEN[next(iter(_SEEN))]
-            first = {key: i for i, key in enumerate(keys) if key}
-            rows = [first[key] for key in sorted(first)]
-            _SEEN[name] = dict(zip(sorted(first), self.features(pictures[rows]), strict=True)) if rows else {}
-        return _SEEN[name]
+    def seen(self, pictures: Mapping[bytes, NDArray[np.uint8]]) -> dict[bytes, Floats]:
+        """Features ``(1280,)`` of each picture; those that a process has embedded before are not embedded again."""
+        missing: dict[tuple[int, ...], list[bytes]] = {}
+        for key in sorted(pictures):
+            if (self.size, key) not in _SEEN:
+                missing.setdefault(pictures[key].shape, []).append(key)
+        for keys in missing.values():
+            found = self.features(np.stack([pictures[k] for k in keys]))
+            _SEEN.update(((self.size, key), row) for key, row in zip(keys, found, strict=True))
+        out = {key: _SEEN[self.size, key] for key in pictures}
+        while len(_SEEN) > KEPT:
+            del _SEEN[next(iter(_SEEN))]
+        return out
 
     @torch.inference_mode()
     def _embed(self, images: Pictures) -> Floats:
         x = to_tensor(images)
         if x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp_(0, 1)
+        x = torch.cat([x, x[:1].expand(BATCH - len(x), -1, -1, -1)])
         x = ((x * 255 - 127) / 128).contiguous(memory_format=torch.channels_last)
-        net = _network()
-        pooled: torch.Tensor = net.global_pool(net.forward_features(x))
-        return pooled.double().numpy()
+        pooled: torch.Tensor = _network()(x)
+        return pooled[: len(images)].double().numpy()
 
 
 def _nearness(pictures: Floats, options: Sequence[Floats]) -> Floats:
@@ -152,9 +156,15 @@ def _standardised(raw: Vectors, exemplars: Sequence[bytes]) -> dict[bytes, Float
 
 
 def content_keys(pictures: Pictures) -> list[bytes]:
-    """A name by content for each picture; a blank one's is empty."""
-    shape = str(pictures.shape[1:]).encode()
-    return [b"" if _blank(p) else hashlib.blake2b(shape + p.tobytes(), digest_size=16).digest() for p in pictures]
+    """A name by content for each picture ``(h, w, 3)``; a blank one's is empty."""
+    return [_content_key(pictures.shape[1:], p.tobytes()) for p in pictures]
+
+
+@lru_cache(maxsize=2048)
+def _content_key(shape: tuple[int, ...], pixels: bytes) -> bytes:
+    if _blank(np.frombuffer(pixels, np.uint8).reshape(shape)):
+        return b""
+    return hashlib.blake2b(str(shape).encode() + pixels, digest_size=16).digest()
 
 
 def _blank(picture: NDArray[np.uint8]) -> bool:
@@ -165,9 +175,11 @@ def _blank(picture: NDArray[np.uint8]) -> bool:
 
 @lru_cache(maxsize=1)
 def _network() -> Any:
-    """EfficientNet-Lite0 with its ImageNet weights."""
-    net = pretrained_body()
+    """EfficientNet-Lite0 with its ImageNet weights, up to the pooled channels; frozen, norms folded."""
+    net: Any = pretrained_body()
+    net.reset_classifier(0)
+    fold_norms(net)
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-_SEEN: dict[tuple[int | bytes, ...], dict[bytes, Floats]] = {}
+_SEEN: dict[tuple[int, bytes], Floats] = {}

@@ -253,14 +253,14 @@ class RetrievalScore:
         candidates = unit_rows((raw - mean) / spread)
         out: list[Floats | None] = []
         for e in evidence:
-            keys = content_keys(e.images) if len(e.images) else []
-            first = sorted({k: i for i, k in enumerate(keys) if k}.values())
-            if not keys:
+            pictures = {k: p for k, p in zip(content_keys(e.images), e.images, strict=True) if k}
+            if not len(e.images):
                 out.append(None)
-            elif not first:
+            elif not pictures:
                 out.append(np.zeros(len(bank)))
             else:
-                shown = unit_rows((EmbedJudge(self.size).features(e.images[first]) - mean) / spread)
+                known = EmbedJudge(self.size).seen(pictures)
+                shown = unit_rows((np.stack([known[k] for k in pictures]) - mean) / spread)
                 out.append(np.asarray(candidates @ shown.mean(0)).round(9))
         return out
 

@@ -76,7 +76,7 @@ class Classifier(nn.Module):
     def folded(self) -> Classifier:
         """A copy with batch norm folded into the convolutions, in channels_last: same logits, faster."""
         net = copy.deepcopy(self.net).eval()
-        _fold(net)
+        fold_norms(net)
         out = Classifier(net, self.classes, self.size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         out.mean, out.std = self.mean.clone(), self.std.clone()
         return out.to(memory_format=torch.channels_last)
@@ -97,7 +97,7 @@ class Classifier(nn.Module):
         return np.concatenate(parts).astype(np.float32)
 
 
-def _fold(module: nn.Module) -> None:
+def fold_norms(module: nn.Module) -> None:
     """Fold every batch norm that directly follows a convolution among a module's children."""
     previous: tuple[str, nn.Conv2d] | None = None
     for name, child in list(module.named_children()):
@@ -113,4 +113,4 @@ def _fold(module: nn.Module) -> None:
             previous = (name, child)
         else:
             previous = None
-            _fold(child)
+            fold_norms(child)
