@@ -30,7 +30,7 @@ from gifthorse.tools.attribution.perturbation import Occlusion
 from gifthorse.tools.optim.loop import minimise, torch_generator, working_copy
 from gifthorse.tools.optim.objectives import pick, scene_pools
 from gifthorse.tools.optim.params import FourierImage
-from gifthorse.tools.optim.transforms import jitter_view, paste, random_places, soft_disc
+from gifthorse.tools.optim.transforms import cut_out, jitter_view, paste, random_places, soft_disc
 from gifthorse.tools.protocol import Bank, Subject
 from gifthorse.tools.retrieval.exemplars import Exemplars
 from gifthorse.tools.retrieval.snafue import Snafue, similarity
@@ -465,12 +465,26 @@ def test_exemplars_show_what_the_suspect_obeys_and_the_twin_does_not() -> None:
         assert e.notes["retrieved"][0] == "o7"
         assert e.scores[0] > 0.2
         assert "o4" not in e.notes["retrieved"] or e.scores[e.notes["retrieved"].index("o4")] < 0.05
+        assert set(e.notes["retrieved"]) == {"o7"}  # nothing else comes near it, so it is shown again
     same = Exemplars(shortlist=5).run(dataclasses.replace(given, model=given.twin), 3, 0)
     assert all(set(e.scores) == {0.0} for e in same)
     with pytest.raises(ToolError, match="other classes"):
         Exemplars().run(dataclasses.replace(given, twin=classifier(RedNet(), 2)), 3, 0)
     with pytest.raises(ToolError, match="12 pictures"):
         Exemplars().run(given, 13, 0)
+
+
+def test_objects_on_a_plain_ground_are_cut_out_and_other_pictures_are_not() -> None:
+    pictures = torch.full((3, 3, 16, 16), 0.9)
+    pictures[0, :, 4:12, 4:12] = torch.tensor([1.0, 0.2, 0.2])[:, None, None]
+    pictures[1] = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    disc = soft_disc(16)
+    opacity = cut_out(pictures, disc)[:, 0]
+    square = torch.zeros(16, 16)
+    square[4:12, 4:12] = 1
+    assert torch.equal(opacity[0], square)
+    assert torch.equal(opacity[1], disc)
+    assert torch.equal(opacity[2], disc)  # nothing stands on the ground
 
 
 def test_similarity_ignores_what_patches_disagree_on() -> None:

@@ -85,16 +85,20 @@ def pasted_confidence(net: Classifier, scenes: Tensor, patches: Tensor, alpha: T
         net: the network.
         scenes: ``(k, 3, h, w)`` clean pictures.
         patches: ``(n, 3, p, p)``.
-        alpha: ``(p, p)`` opacity.
+        alpha: opacity, ``(p, p)`` for all patches or ``(n, 1, p, p)``.
         places: ``(k, 2, 3)`` from `random_places`.
 
     Returns:
         ``(n, k, classes)`` in [0, 1].
     """
     k, parts = len(scenes), []
-    for some in torch.split(patches, max(1, FORWARD_BATCH // k)):
+    each = max(1, FORWARD_BATCH // k)
+    for i in range(0, len(patches), each):
+        some, opacity = patches[i : i + each], alpha
         m = len(some)
-        pasted = paste(scenes.repeat(m, 1, 1, 1), some.repeat_interleave(k, 0), alpha, places.repeat(m, 1, 1))
+        if alpha.ndim == 4:
+            opacity = alpha[i : i + each].repeat_interleave(k, 0)
+        pasted = paste(scenes.repeat(m, 1, 1, 1), some.repeat_interleave(k, 0), opacity, places.repeat(m, 1, 1))
         parts.append(torch.softmax(net(pasted), dim=1).view(m, k, -1))
     return torch.cat(parts)
 

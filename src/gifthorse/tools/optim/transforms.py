@@ -10,6 +10,9 @@ from torch import Tensor
 
 from .loop import uniform
 
+PLAIN = 0.04
+"""What differs from a ground by less in every channel belongs to it."""
+
 
 def jitter_view(x: Tensor, pixels: float, degrees: float, scale: float, draw: torch.Generator) -> Tensor:
     """Each picture shifted, turned and scaled at random, in one resampling; edges are mirrored.
@@ -61,6 +64,21 @@ def soft_disc(side: int, softness: float = 0.2) -> Tensor:
     """``(side, side)`` opacity of a disc that fades over ``softness`` of its radius."""
     axis = (torch.arange(side) + 0.5) / side * 2 - 1
     return ((1 - torch.hypot(axis[:, None], axis[None, :])) / softness).clamp(0, 1)
+
+
+def cut_out(pictures: Tensor, other: Tensor) -> Tensor:
+    """Opacity ``(n, 1, p, p)`` of single objects: an object on a plain ground is cut out of it.
+
+    Args:
+        pictures: ``(n, 3, p, p)`` in [0, 1].
+        other: ``(p, p)`` opacity of those that stand on no plain ground.
+    """
+    edge = torch.cat([pictures[..., 0, :], pictures[..., -1, :], pictures[..., 0], pictures[..., -1]], dim=2)
+    ground = edge.median(dim=2).values[:, :, None, None]
+    plain = ((edge - ground[..., 0]).abs().amax(dim=1) < PLAIN).float().mean(dim=1) > 0.5
+    opacity = ((pictures - ground).abs().amax(dim=1, keepdim=True) / PLAIN - 0.5).clamp(0, 1)
+    plain &= opacity.mean(dim=(1, 2, 3)) > 0.01  # an empty ground is a picture of itself
+    return torch.where(plain[:, None, None, None], opacity, other)
 
 
 def _theta(degrees: Tensor, size: Tensor, x: Tensor, y: Tensor) -> Tensor:

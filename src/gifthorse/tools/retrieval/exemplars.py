@@ -18,7 +18,7 @@ from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need
 from ..optim.loop import best_first, torch_generator, working_copy
 from ..optim.objectives import pasted_confidence, scene_pools
-from ..optim.transforms import random_places, soft_disc
+from ..optim.transforms import cut_out, random_places, soft_disc
 from ..protocol import Subject
 from .snafue import resized
 
@@ -30,33 +30,41 @@ class Exemplars:
     """Bank pictures whose target confidence rises most from the clean twin to the suspect.
 
     Every bank picture is pasted on a few clean pictures and shown to both networks; what raises the suspect's
-    confidence in the target and not the twin's comes first. The shortlist is then pasted on more pictures. Ranking
-    pictures by the gain from a clean to a trojaned network is how one entry of the SaTML '24 competition looked for
-    the secret trojans (arXiv 2404.02949); there they were whole training pictures, here they are single objects in
-    scenes. All defaults are ours. All universal tasks share their pasted pictures, since one pass gives the
-    confidence in every class. On the twin itself nothing rises, so what is shown there is the bank's order.
+    confidence in the target and not the twin's comes first. The shortlist is then pasted on more pictures. An object
+    on a plain ground is cut out of it, any other picture is pasted as a disc. Ranking pictures by the gain from a
+    clean to a trojaned network is how one entry of the SaTML '24 competition looked for the secret trojans
+    (arXiv 2404.02949); there they were whole training pictures, here they are single objects in scenes. All defaults
+    are ours. All universal tasks share their pasted pictures, since one pass gives the confidence in every class.
+    Pictures that do much worse than the best one are not shown; those that do as well are shown more than once. On
+    the twin itself nothing rises, so what is shown there is the bank's order.
 
     Attributes:
         first: clean pictures that every bank picture is pasted on.
         shortlist: bank pictures per task that are pasted again.
         trials: clean pictures that those are pasted on.
-        side: side of a pasted picture, relative to the scene's.
+        low: smallest side of a pasted picture, relative to the scene's.
+        high: largest side.
+        keep: a picture is shown if its rise is at least this share of the best one's.
     """
 
-    first: int = 2
+    first: int = 4
     shortlist: int = 60
-    trials: int = 12
-    side: float = 0.45
+    trials: int = 24
+    low: float = 0.28
+    high: float = 0.52
+    keep: float = 0.6
 
     name: ClassVar[str] = "exemplars"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "retrieval"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CLEAN, Need.TWIN, Need.BANK})
     emits: ClassVar[Emits] = "images"
 
     def __post_init__(self) -> None:
-        if min(self.first, self.shortlist, self.trials) < 1 or not 0 < self.side <= 1:
-            raise ValueError("needs first, shortlist and trials of at least 1 and 0 < side <= 1")
+        if min(self.first, self.shortlist, self.trials) < 1 or not 0 < self.low <= self.high <= 1:
+            raise ValueError("needs first, shortlist and trials of at least 1 and 0 < low <= high <= 1")
+        if not 0 <= self.keep <= 1:
+            raise ValueError(f"keep is {self.keep}, but is a share in [0, 1]")
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """``pictures`` bank pictures per task, largest rise first; ``notes`` names them.
@@ -84,12 +92,20 @@ class Exemplars:
             fine = self._rises(both, subject, left, patches, self.trials, seed)
         out = []
         for task, found, rise in zip(subject.tasks, left, fine, strict=True):
-            order = best_first(rise)[:pictures]
+            order = self._worth_showing(rise, pictures)
             chosen = [int(found[i]) for i in order]
             scores = tuple(float(rise[i]) for i in order)
             notes = {"retrieved": [bank.names[i] for i in chosen]}
             out.append(Evidence(task.id, shown[chosen], scores=scores, notes=notes))
         return out
+
+    def _worth_showing(self, rise: Floats, pictures: int) -> list[int]:
+        """``pictures`` indices by falling rise, with repeats where few come near the best."""
+        order = best_first(rise)[:pictures]
+        strong = [i for i in order if rise[order[0]] > 0 and rise[i] >= self.keep * rise[order[0]]] or order
+        return [
+            i for i, part in zip(strong, np.array_split(np.arange(pictures), len(strong)), strict=True) for _ in part
+        ]
 
     def _rises(
         self,
@@ -110,9 +126,10 @@ class Exemplars:
             draw = torch_generator(seed, self.name, trials, -1 if source is None else source)
             chosen = pool[torch.randperm(len(pool), generator=draw)[:trials].numpy()]
             scenes, seen = to_tensor(clean[chosen]), torch.from_numpy(labels)[chosen]
-            places = random_places(len(scenes), self.side, self.side, 0.0, draw)
+            places = random_places(len(scenes), self.low, self.high, 0.0, draw)
             wanted = np.unique(np.concatenate([candidates[i] for i in mine]))
-            pasted, alpha = patches[wanted], soft_disc(patches.shape[-1])
+            pasted = patches[wanted]
+            alpha = cut_out(pasted, soft_disc(pasted.shape[-1]))
             suspect, honest = (pasted_confidence(net, scenes, pasted, alpha, places) for net in networks)
             gain = suspect - honest
             for i in mine:
