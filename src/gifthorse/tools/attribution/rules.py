@@ -1,0 +1,202 @@
+"""Rules for going backwards through a network: forward as ever, gradients bent where a method bends them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .engine import Op, Program, Rule, leaf, plain
+
+RESCALE_EPS = 1e-10  # below this difference DeepLift falls back to the gradient (Captum)
+POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+RELUS = (nn.ReLU, nn.ReLU6, F.relu, torch.relu, F.relu6, Tensor.relu)
+
+
+class Backward(Protocol):
+    """What a bent operation hands back; read when gradients flow, so one forward serves many rules."""
+
+    def __call__(self, op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+        """The gradient of ``x``, given that of ``y``, the operation's result."""
+        ...
+
+
+class _Bent(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, op: Op, pool: dict[str, Any], switch: Switch) -> Tensor:
+        y: Tensor = op.call(x, **pool) if op.module is None else op.call(x)
+        ctx.save_for_backward(x, y)
+        ctx.op, ctx.pool, ctx.switch = op, pool, switch
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        x, y = ctx.saved_tensors
+        return ctx.switch.now(ctx.op, x, y, grads[0], ctx.pool), None, None, None
+
+
+class Switch:
+    """A rule whose activations and max-pools go backwards by ``now``, which may be changed between backwards.
+
+    Args:
+        now: the first rule.
+        kinds: kinds of operations that are bent.
+    """
+
+    def __init__(self, now: Backward, kinds: tuple[str, ...] = ("activation",)) -> None:
+        self.now, self.kinds = now, kinds
+
+    def __call__(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The operation, bent or as it is."""
+        if op.kind not in self.kinds:
+            return op.call(*args, **kwargs)
+        x, *rest = args
+        known = POOL if op.kind == "maxpool" else ()
+        return _Bent.apply(x, op, dict(zip(known, rest, strict=False)) | kwargs, self)
+
+
+def slope(op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+    """The gradient itself."""
+    if is_relu(op):
+        return g * _open(op, x)
+    with torch.enable_grad():
+        held = leaf(x)
+        (out,) = torch.autograd.grad(op.call(held, **pool) if op.module is None else op.call(held), held, g)
+    return out
+
+
+def guided(op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+    """Guided backpropagation: the positive part of the gradient, where the unit is open."""
+    return F.relu(g * _open(op, x)) if is_relu(op) else slope(op, x, y, g, pool)
+
+
+def deconvolved(op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+    """Deconvolution: the positive part of the gradient, whether or not the unit is open."""
+    return F.relu(g) if is_relu(op) else slope(op, x, y, g, pool)
+
+
+def straight(op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+    """Relevance passes an activation unchanged."""
+    return g
+
+
+def is_relu(op: Op) -> bool:
+    """Whether an operation is a ReLU or a ReLU6, as a module or as a function."""
+    return type(op.module) in RELUS if op.module is not None else op.call in RELUS
+
+
+def need_relus(program: Program) -> None:
+    """Refuse networks in which the rules for ReLUs would change nothing.
+
+    Raises:
+        ToolError: no operation of the network is a ReLU.
+    """
+    if not any(is_relu(op) for op in program.ops):
+        program.refuse(("activation", "input"), "but no ReLU for the method to act on; use saliency instead")
+
+
+def _open(op: Op, x: Tensor) -> Tensor:
+    six = isinstance(op.module, nn.ReLU6) or op.call is F.relu6
+    return (x > 0) & (x < 6) if six else x > 0
+
+
+class Reference:
+    """DeepLift's rescale rule against one baseline, whose activations are computed once.
+
+    Args:
+        program: the network.
+        baseline: ``(1, 3, h, w)`` the picture to compare with.
+    """
+
+    def __init__(self, program: Program, baseline: Tensor) -> None:
+        self.values: dict[Op, tuple[Tensor, Tensor]] = {}
+        with torch.no_grad():
+            program.run(baseline, self._record)
+
+    def _record(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = plain(op, args, kwargs)
+        if op.kind in ("activation", "maxpool"):
+            self.values[op] = args[0], out
+        return out
+
+    def __call__(self, op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+        """How much of the operation's change against the baseline each input's change brought about."""
+        before, after = self.values[op]
+        moved = x - before
+        if op.kind == "maxpool":
+            both = torch.maximum(y, after)
+            from_x = slope(op, x, y, g * (both - after), pool)
+            share = from_x + slope(op, before.expand_as(x), after, g * (y - both), pool)
+        else:
+            share = g * (y - after)
+        still = moved.abs() < RESCALE_EPS
+        if still.any():
+            return torch.where(still, slope(op, x, y, g, pool), share / torch.where(still, 1, moved))
+        return share / moved
+
+
+class _Times(torch.autograd.Function):
+    """Gradients become relevance: they are multiplied by the value they belong to."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0] * ctx.saved_tensors[0]
+
+
+class _Over(torch.autograd.Function):
+    """Relevance becomes gradients: it is divided by the value it belongs to, kept away from zero by epsilon."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, epsilon: float) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.epsilon = epsilon
+        return z.view_as(z)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (z,) = ctx.saved_tensors
+        return grads[0] / (z + torch.where(z < 0, -ctx.epsilon, ctx.epsilon)), None
+
+
+def relevance(epsilon: float) -> Rule:
+    """The epsilon rule of layer-wise relevance propagation, for sums of branches as for layers."""
+    activations = Switch(straight)
+
+    def rule(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if op.kind not in ("linear", "maxpool"):
+            return activations(op, args, kwargs)
+        held = [_Times.apply(a) if i in op.inputs else a for i, a in enumerate(args)]
+        return _Over.apply(op.call(*held, **kwargs), epsilon)
+
+    return rule
+
+
+def gradients(program: Program, x: Tensor, target: int, rules: Iterable[Backward]) -> list[Tensor]:
+    """The target logit's gradient ``(n, 3, h, w)`` under each rule, from one forward pass.
+
+    Args:
+        program: the network.
+        x: pictures ``(n, 3, h, w)``.
+        target: class index.
+        rules: rules for the activations.
+    """
+    asked = list(rules)
+    switch = Switch(asked[0])
+    with torch.enable_grad():
+        held = leaf(x)
+        logit = program.run(held, switch)[:, target].sum()
+    out = []
+    for i, rule in enumerate(asked):
+        switch.now = rule
+        if i:
+            program.net.backwards += len(x)
+        out += torch.autograd.grad(logit, held, retain_graph=i < len(asked) - 1)
+    return out
