@@ -15,7 +15,7 @@ from ..protocol import Subject
 from .engine import Program, leaf, rows_of
 from .explain import Attribute, Part, explain, mean_colour
 from .gradient import draw_clean
-from .rules import Reference, Switch, deconvolved, gradients, guided, need_relus, relevance
+from .rules import Reference, Switch, deconvolved, gradients, guided, need_relus, references, relevance
 
 PRODUCTS = "which multiplies or normalises by what it sees; the method's rules cover sums, pools and activations only"
 
@@ -68,17 +68,16 @@ class Deconvolution:
         return lambda part: gradients(program, part.x, part.target, [deconvolved])[0]
 
 
-def rescaled(program: Program, references: list[Reference], x: Tensor, target: int) -> list[Tensor]:
+def rescaled(program: Program, grounds: list[Reference], x: Tensor, target: int) -> list[Tensor]:
     """DeepLift's multipliers ``(n, 3, h, w)`` against each reference, from one forward pass."""
-    switch = Switch(references[0], ("activation", "maxpool"))
+    switch = Switch(grounds[0], ("activation", "maxpool"))
     with torch.enable_grad():
         held = leaf(x)
         logit = program.run(held, switch)[:, target].sum()
     out = []
-    for i, reference in enumerate(references):
-        switch.now = reference
+    for i, switch.now in enumerate(grounds):
         program.net.backwards += len(x) if i else 0
-        out += torch.autograd.grad(logit, held, retain_graph=i < len(references) - 1)
+        out += torch.autograd.grad(logit, held, retain_graph=i < len(grounds) - 1)
     return out
 
 
@@ -105,8 +104,8 @@ class DeepLift:
         program = Program(net, self.name)
         program.refuse(("attention", "other"), PRODUCTS)
         grey = mean_colour(net)
-        reference = Reference(program, grey.expand(1, 3, net.size, net.size))
-        return lambda part: (part.x - grey) * rescaled(program, [reference], part.x, part.target)[0]
+        grounds = references(program, grey.expand(1, 3, net.size, net.size))
+        return lambda part: (part.x - grey) * rescaled(program, grounds, part.x, part.target)[0]
 
 
 @dataclass(frozen=True)
@@ -137,12 +136,12 @@ class DeepLiftShap:
     def _method(self, net: Classifier, background: Tensor) -> Attribute:
         program = Program(net, self.name)
         program.refuse(("attention", "other"), PRODUCTS)
-        references = [Reference(program, b[None]) for b in background]
+        grounds = references(program, background)
 
         def attribute(part: Part) -> Tensor:
             found = []
             for x in torch.split(part.x, rows_of(net.size, GRADIENT_BATCH)):
-                slopes = rescaled(program, references, x, part.target)
+                slopes = rescaled(program, grounds, x, part.target)
                 found.append(sum((x - b) * s for b, s in zip(background, slopes, strict=True)) / len(background))
             return torch.cat(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -104,23 +105,14 @@ def _open(op: Op, x: Tensor) -> Tensor:
 
 
 class Reference:
-    """DeepLift's rescale rule against one baseline, whose activations are computed once.
+    """DeepLift's rescale rule against one baseline.
 
     Args:
-        program: the network.
-        baseline: ``(1, 3, h, w)`` the picture to compare with.
+        values: input and result of every activation and max-pool for the baseline.
     """
 
-    def __init__(self, program: Program, baseline: Tensor) -> None:
-        self.values: dict[Op, tuple[Tensor, Tensor]] = {}
-        with torch.no_grad():
-            program.run(baseline, self._record)
-
-    def _record(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        out = plain(op, args, kwargs)
-        if op.kind in ("activation", "maxpool"):
-            self.values[op] = args[0], out
-        return out
+    def __init__(self, values: dict[Op, tuple[Tensor, Tensor]]) -> None:
+        self.values = values
 
     def __call__(self, op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
         """How much of the operation's change against the baseline each input's change brought about."""
@@ -136,6 +128,28 @@ class Reference:
         if still.any():
             return torch.where(still, slope(op, x, y, g, pool), share / torch.where(still, 1, moved))
         return share / moved
+
+
+def references(program: Program, baselines: Tensor) -> list[Reference]:
+    """The rule against each of some baselines ``(k, 3, h, w)``, whose activations are computed here, once.
+
+    They are computed in float64: a plain baseline gives plain feature maps, whose ties in max-pools rounding would
+    break at random.
+    """
+    double = Program(copy.deepcopy(program.net).double(), program.who)
+    twin = dict(zip(double.ops, program.ops, strict=True))
+    values: dict[Op, tuple[Tensor, Tensor]] = {}
+
+    def record(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = plain(op, args, kwargs)
+        if op.kind in ("activation", "maxpool"):
+            values[twin[op]] = args[0].float(), out.float()
+        return out
+
+    with torch.no_grad():
+        double.run(baselines.double(), record)
+    program.net.forwards += len(baselines)
+    return [Reference({op: (a[k, None], b[k, None]) for op, (a, b) in values.items()}) for k in range(len(baselines))]
 
 
 class _Times(torch.autograd.Function):
