@@ -15,7 +15,7 @@ from ..protocol import Subject
 from .engine import Program, leaf, rows_of
 from .explain import Attribute, Part, explain, mean_colour
 from .gradient import draw_clean
-from .rules import Reference, Switch, deconvolved, gradients, guided, need_relus, references, relevance
+from .rules import Forward, Reference, deconvolved, guided, need_relus, references, relevance
 
 PRODUCTS = "which multiplies or normalises by what it sees; the method's rules cover sums, pools and activations only"
 
@@ -41,7 +41,7 @@ class GuidedBackprop:
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)
         need_relus(program)
-        return lambda part: gradients(program, part.x, part.target, [guided])[0]
+        return lambda part: Forward(program, part.x, part.target).gradient(guided)
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,13 @@ class Deconvolution:
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)
         need_relus(program)
-        return lambda part: gradients(program, part.x, part.target, [deconvolved])[0]
+        return lambda part: Forward(program, part.x, part.target).gradient(deconvolved)
 
 
 def rescaled(program: Program, grounds: list[Reference], x: Tensor, target: int) -> list[Tensor]:
     """DeepLift's multipliers ``(n, 3, h, w)`` against each reference, from one forward pass."""
-    switch = Switch(grounds[0], ("activation", "maxpool"))
-    with torch.enable_grad():
-        held = leaf(x)
-        logit = program.run(held, switch)[:, target].sum()
-    out = []
-    for i, switch.now in enumerate(grounds):
-        program.net.backwards += len(x) if i else 0
-        out += torch.autograd.grad(logit, held, retain_graph=i < len(grounds) - 1)
-    return out
+    once = Forward(program, x, target, kinds=("activation", "maxpool"))
+    return [once.gradient(reference) for reference in grounds]
 
 
 @dataclass(frozen=True)

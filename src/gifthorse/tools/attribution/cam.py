@@ -17,7 +17,7 @@ from ..optim.loop import GRADIENT_BATCH
 from ..protocol import Subject
 from .engine import Op, Program, leaf, plain, rows_of
 from .explain import Attribute, Part, explain, mean_colour
-from .rules import Switch, guided, need_relus, slope
+from .rules import Forward, guided, need_relus
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
 
@@ -250,22 +250,9 @@ class GuidedGradCam:
         notes["layer"] = layer.name
 
         def attribute(part: Part) -> Tensor:
-            switch, seen = Switch(slope), []
-
-            def rule(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                out = switch(op, args, kwargs)
-                if op is layer:
-                    seen.append(out)
-                return out
-
-            with torch.enable_grad():
-                held = leaf(part.x)
-                logit = program.run(held, rule)[:, part.target].sum()
-            (gradient,) = torch.autograd.grad(logit, seen, retain_graph=True)
-            switch.now = guided
-            net.backwards += len(part.x)
-            (back,) = torch.autograd.grad(logit, held)
-            weighed = (gradient.mean((2, 3), keepdim=True) * seen[0].detach()).sum(1, keepdim=True)
-            return back * enlarge(F.relu(weighed), net.size, self.enlarge)
+            once = Forward(program, part.x, part.target, layer)
+            maps, gradient = once.maps()
+            weighed = F.relu((gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True))
+            return once.gradient(guided) * enlarge(weighed, net.size, self.enlarge)
 
         return attribute

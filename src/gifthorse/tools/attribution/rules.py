@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
@@ -193,24 +192,47 @@ def relevance(epsilon: float) -> Rule:
     return rule
 
 
-def gradients(program: Program, x: Tensor, target: int, rules: Iterable[Backward]) -> list[Tensor]:
-    """The target logit's gradient ``(n, 3, h, w)`` under each rule, from one forward pass.
+class Forward:
+    """One forward pass, gone back through under as many rules as wanted.
 
     Args:
         program: the network.
         x: pictures ``(n, 3, h, w)``.
         target: class index.
-        rules: rules for the activations.
+        layer: an operation whose result and gradient are wanted too.
+        kinds: kinds of operations that rules bend.
     """
-    asked = list(rules)
-    switch = Switch(asked[0])
-    with torch.enable_grad():
-        held = leaf(x)
-        logit = program.run(held, switch)[:, target].sum()
-    out = []
-    for i, rule in enumerate(asked):
-        switch.now = rule
-        if i:
-            program.net.backwards += len(x)
-        out += torch.autograd.grad(logit, held, retain_graph=i < len(asked) - 1)
-    return out
+
+    def __init__(
+        self,
+        program: Program,
+        x: Tensor,
+        target: int,
+        layer: Op | None = None,
+        kinds: tuple[str, ...] = ("activation",),
+    ) -> None:
+        self._program, self._switch, self._layer = program, Switch(slope, kinds), layer
+        self._passes = 0
+        with torch.enable_grad():
+            self._x = leaf(x)
+            self._logit = program.run(self._x, self._rule)[:, target].sum()
+
+    def _rule(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = self._switch(op, args, kwargs)
+        if op is self._layer:
+            self._held = out
+        return out
+
+    def gradient(self, rule: Backward = slope) -> Tensor:
+        """The target logit's gradient ``(n, 3, h, w)`` under a rule."""
+        return self._back(rule, self._x)
+
+    def maps(self) -> tuple[Tensor, Tensor]:
+        """The layer's result and the target logit's gradient there."""
+        return self._held.detach(), self._back(slope, self._held)
+
+    def _back(self, rule: Backward, end: Tensor) -> Tensor:
+        self._switch.now = rule
+        self._program.net.backwards += len(self._x) if self._passes else 0  # the forward pass counted the first
+        self._passes += 1
+        return torch.autograd.grad(self._logit, end, retain_graph=True)[0]
