@@ -187,44 +187,39 @@ def by_captum(tool: Any, model: Classifier, x: Tensor, background: Tensor) -> Te
     net, h, a = model.net, model.normalise(x).contiguous(), captum.attr
     cells = feature_mask(SIDE, getattr(tool, "cells", 1)).expand(1, 3, -1, -1)
     grey = model.mean.expand_as(x)
-    match tool.name:
-        case "saliency":
-            return a.Saliency(model).attribute(x, target=TARGET)
-        case "input-x-gradient":
-            return a.InputXGradient(net).attribute(h, target=TARGET)
-        case "integrated-gradients":
-            return a.IntegratedGradients(model).attribute(x, grey, target=TARGET, n_steps=tool.n_steps)
-        case "deep-lift":
-            return a.DeepLift(net).attribute(h, target=TARGET)
-        case "deep-lift-shap":
-            return a.DeepLiftShap(net).attribute(h, model.normalise(background).contiguous(), target=TARGET)
-        case "guided-backprop":
-            return a.GuidedBackprop(model).attribute(x, target=TARGET)
-        case "deconvolution":
-            return a.Deconvolution(model).attribute(x, target=TARGET)
-        case "guided-gradcam":
-            return a.GuidedGradCam(model, net.act3).attribute(x, target=TARGET)
-        case "lrp":
-            return a.LRP(copy.deepcopy(net)).attribute(h, target=TARGET)
-        case "gradient-shap":
-            return captum_gradient_shap(tool, model, x, background)
-        case "occlusion":
-            return a.Occlusion(model).attribute(x, (3, 8, 8), (3, 4, 4), baselines=grey, target=TARGET)[:, :1]
-        case "feature-ablation":
-            return a.FeatureAblation(model).attribute(x, grey, target=TARGET, feature_mask=cells)[:, :1]
-        case "feature-permutation":
-            orders = tool.orders(len(x), "t01", SEED)
+    told: dict[str, Any] = {"target": TARGET}
+    ways: dict[str, Callable[[], Tensor]] = {
+        "saliency": lambda: a.Saliency(model).attribute(x, **told),
+        "input-x-gradient": lambda: a.InputXGradient(net).attribute(h, **told),
+        "integrated-gradients": lambda: a.IntegratedGradients(model).attribute(x, grey, n_steps=tool.n_steps, **told),
+        "deep-lift": lambda: a.DeepLift(net).attribute(h, **told),
+        "deep-lift-shap": lambda: a.DeepLiftShap(net).attribute(h, model.normalise(background).contiguous(), **told),
+        "guided-backprop": lambda: a.GuidedBackprop(model).attribute(x, **told),
+        "deconvolution": lambda: a.Deconvolution(model).attribute(x, **told),
+        "guided-gradcam": lambda: a.GuidedGradCam(model, net.act3).attribute(x, **told),
+        "lrp": lambda: a.LRP(copy.deepcopy(net)).attribute(h, **told),
+        "gradient-shap": lambda: captum_gradient_shap(tool, model, x, background),
+        "occlusion": lambda: a.Occlusion(model).attribute(x, (3, 8, 8), (3, 4, 4), grey, **told)[:, :1],
+        "feature-ablation": lambda: a.FeatureAblation(model).attribute(x, grey, feature_mask=cells, **told)[:, :1],
+        "feature-permutation": lambda: captum_permutation(tool, model, x, cells),
+        "shapley-sampling": lambda: captum_shapley(tool, model, x, cells),
+    }
+    return ways[tool.name]() if tool.name in ways else captum_surrogate(tool, net, h, cells)
 
-            def swap(values: Tensor, mask: Tensor) -> Tensor:
-                return torch.where(mask, values[orders[int(cells[mask][0])]], values)
 
-            return a.FeaturePermutation(model, swap).attribute(x, target=TARGET, feature_mask=cells)[:, :1]
-        case "shapley-sampling":
-            method = a.ShapleyValueSampling(model)
-            method.permutation_generator = lambda features, samples: iter(tool.orders("t01", SEED).tolist())
-            found = method.attribute(x, grey, target=TARGET, feature_mask=cells, n_samples=tool.n_samples)
-            return found[:, :1]
-    return captum_surrogate(tool, net, h, cells)
+def captum_permutation(tool: FeaturePermutation, model: Classifier, x: Tensor, cells: Tensor) -> Tensor:
+    orders = tool.orders(len(x), "t01", SEED)
+
+    def swap(values: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(mask, values[orders[int(cells[mask][0])]], values)
+
+    return captum.attr.FeaturePermutation(model, swap).attribute(x, target=TARGET, feature_mask=cells)[:, :1]
+
+
+def captum_shapley(tool: ShapleySampling, model: Classifier, x: Tensor, cells: Tensor) -> Tensor:
+    method, grey = captum.attr.ShapleyValueSampling(model), model.mean.expand_as(x)
+    method.permutation_generator = lambda features, samples: iter(tool.orders("t01", SEED).tolist())
+    return method.attribute(x, grey, target=TARGET, feature_mask=cells, n_samples=tool.n_samples)[:, :1]
 
 
 def captum_gradient_shap(tool: GradientShap, model: Classifier, x: Tensor, background: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from .engine import Op, Program, Rule, leaf, plain
 
 RESCALE_EPS = 1e-10  # below this difference DeepLift falls back to the gradient (Captum)
 POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+BENT = ("activation",)
 RELUS = (nn.ReLU, nn.ReLU6, F.relu, torch.relu, F.relu6, Tensor.relu)
 
 
@@ -46,7 +47,7 @@ class Switch:
         kinds: kinds of operations that are bent.
     """
 
-    def __init__(self, now: Backward, kinds: tuple[str, ...] = ("activation",)) -> None:
+    def __init__(self, now: Backward, kinds: tuple[str, ...] = BENT) -> None:
         self.now, self.kinds = now, kinds
 
     def __call__(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
