@@ -410,7 +410,7 @@ class Tokens(nn.Module):
     ],
 )
 def test_a_network_that_does_not_suit_is_refused_in_one_line(name: str, net: nn.Module, says: str) -> None:
-    tool = AttentionRollout() if name == "attention-rollout" else registry.build("tool", name)
+    tool = registry.build("tool", name)
     with pytest.raises(ToolError, match=says) as refused:
         tool.run(subject(net), 1, 0)
     assert "\n" not in str(refused.value)

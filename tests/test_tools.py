@@ -55,7 +55,7 @@ QUICK = {
     "feature-ablation": {"cells": 3},
     "feature-permutation": {"cells": 3},
     "rise": {"masks": 8, "cells": 3},
-    "lime": {"n_samples": 12, "cells": 3},
+    "lime": {"n_samples": 12, "cells": 3, "alpha": 1e-6},
     "kernel-shap": {"n_samples": 12, "cells": 3},
     "shapley-sampling": {"n_samples": 2, "cells": 4},
     "xrai": {"n_steps": 3},

@@ -45,6 +45,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "kernel-shap": "gifthorse.tools.attribution.coalitions:KernelShap",
         "shapley-sampling": "gifthorse.tools.attribution.coalitions:ShapleySampling",
         "xrai": "gifthorse.tools.attribution.xrai:Xrai",
+        "attention-rollout": "gifthorse.tools.attribution.rollout:AttentionRollout",
         "feature-vis": "gifthorse.tools.synthesis.feature_vis:FeatureVis",
         "adv-patch": "gifthorse.tools.synthesis.adv_patch:AdversarialPatch",
         "tabor": "gifthorse.tools.synthesis.tabor:Tabor",

@@ -33,6 +33,7 @@ class AttentionRollout:
     needs: ClassVar[frozenset[Need]] = frozenset({Need.TRIGGERED})
     emits: ClassVar[Emits] = "heatmaps"
     seeded: ClassVar[bool] = False
+    attention: ClassVar[bool] = True
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -12,31 +13,34 @@ from torch.nn import functional as F
 from .engine import Op, Program, Rule, leaf, plain
 
 RESCALE_EPS = 1e-10  # below this difference DeepLift falls back to the gradient (Captum)
-POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 BENT = ("activation",)
 RELUS = (nn.ReLU, nn.ReLU6, F.relu, torch.relu, F.relu6, Tensor.relu)
+
+
+Again = Callable[[Tensor], Tensor]
+"""An operation with all its arguments but the first."""
 
 
 class Backward(Protocol):
     """What a bent operation hands back; read when gradients flow, so one forward serves many rules."""
 
-    def __call__(self, op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
-        """The gradient of ``x``, given that of ``y``, the operation's result."""
+    def __call__(self, op: Op, x: Tensor, y: Tensor, g: Tensor, again: Again) -> Tensor:
+        """The gradient of ``x``, given that of ``y = again(x)``."""
         ...
 
 
 class _Bent(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, op: Op, pool: dict[str, Any], switch: Switch) -> Tensor:
-        y: Tensor = op.call(x, **pool) if op.module is None else op.call(x)
+    def forward(ctx: Any, x: Tensor, op: Op, again: Again, switch: Switch) -> Tensor:
+        y = again(x)
         ctx.save_for_backward(x, y)
-        ctx.op, ctx.pool, ctx.switch = op, pool, switch
+        ctx.op, ctx.again, ctx.switch = op, again, switch
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         x, y = ctx.saved_tensors
-        return ctx.switch.now(ctx.op, x, y, grads[0], ctx.pool), None, None, None
+        return ctx.switch.now(ctx.op, x, y, grads[0], ctx.again), None, None, None
 
 
 class Switch:
@@ -55,31 +59,30 @@ class Switch:
         if op.kind not in self.kinds:
             return op.call(*args, **kwargs)
         x, *rest = args
-        known = POOL if op.kind == "maxpool" else ()
-        return _Bent.apply(x, op, dict(zip(known, rest, strict=False)) | kwargs, self)
+        return _Bent.apply(x, op, lambda v: op.call(v, *rest, **kwargs), self)
 
 
-def slope(op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+def slope(op: Op, x: Tensor, y: Tensor, g: Tensor, again: Again) -> Tensor:
     """The gradient itself."""
     if is_relu(op):
         return g * _open(op, x)
     with torch.enable_grad():
         held = leaf(x)
-        (out,) = torch.autograd.grad(op.call(held, **pool) if op.module is None else op.call(held), held, g)
+        (out,) = torch.autograd.grad(again(held), held, g)
     return out
 
 
-def guided(op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+def guided(op: Op, x: Tensor, y: Tensor, g: Tensor, again: Again) -> Tensor:
     """Guided backpropagation: the positive part of the gradient, where the unit is open."""
-    return F.relu(g * _open(op, x)) if is_relu(op) else slope(op, x, y, g, pool)
+    return F.relu(g * _open(op, x)) if is_relu(op) else slope(op, x, y, g, again)
 
 
-def deconvolved(op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+def deconvolved(op: Op, x: Tensor, y: Tensor, g: Tensor, again: Again) -> Tensor:
     """Deconvolution: the positive part of the gradient, whether or not the unit is open."""
-    return F.relu(g) if is_relu(op) else slope(op, x, y, g, pool)
+    return F.relu(g) if is_relu(op) else slope(op, x, y, g, again)
 
 
-def straight(op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+def straight(op: Op, x: Tensor, y: Tensor, g: Tensor, again: Again) -> Tensor:
     """Relevance passes an activation unchanged."""
     return g
 
@@ -114,19 +117,19 @@ class Reference:
     def __init__(self, values: dict[Op, tuple[Tensor, Tensor]]) -> None:
         self.values = values
 
-    def __call__(self, op: Op, x: Tensor, y: Tensor, g: Tensor, pool: dict[str, Any]) -> Tensor:
+    def __call__(self, op: Op, x: Tensor, y: Tensor, g: Tensor, again: Again) -> Tensor:
         """How much of the operation's change against the baseline each input's change brought about."""
         before, after = self.values[op]
         moved = x - before
         if op.kind == "maxpool":
             both = torch.maximum(y, after)
-            from_x = slope(op, x, y, g * (both - after), pool)
-            share = from_x + slope(op, before.expand_as(x), after, g * (y - both), pool)
+            from_x = slope(op, x, y, g * (both - after), again)
+            share = from_x + slope(op, before.expand_as(x), after, g * (y - both), again)
         else:
             share = g * (y - after)
         still = moved.abs() < RESCALE_EPS
         if still.any():
-            return torch.where(still, slope(op, x, y, g, pool), share / torch.where(still, 1, moved))
+            return torch.where(still, slope(op, x, y, g, again), share / torch.where(still, 1, moved))
         return share / moved
 
 
