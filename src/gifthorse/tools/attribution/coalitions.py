@@ -241,7 +241,8 @@ class ShapleySampling:
         def attribute(part: Part) -> Tensor:
             orders = self.orders(part.task, seed)
             total = torch.zeros(len(areas), len(part.x))
-            for some in torch.split(orders, max(1, rows_of(net.size, FORWARD_BATCH) // len(part.x))):
+            most = max(1, rows_of(net.size, FORWARD_BATCH) // len(part.x))
+            for some in orders.tensor_split(-(-len(orders) // most)):  # of much the same size
                 gains = self._walk(net, plan, part, some, areas)
                 total.index_add_(0, some.T.flatten(), gains.flatten(0, 1))
             return spread(total / self.n_samples, areas, net.size)
