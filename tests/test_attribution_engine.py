@@ -64,7 +64,7 @@ def test_an_interrupted_run_leaves_nothing_behind(name: str, monkeypatch: pytest
 
     def stop(self: Classifier, x: Tensor) -> Tensor:
         calls.append(x)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return normalise(self, x)
 
@@ -219,7 +219,7 @@ def test_xrai_ranks_segments_by_their_mean() -> None:
     assert found.any(0).all()
     inside = np.zeros((32, 32), bool)
     inside[8:20, 10:24] = True
-    assert max((m & inside).sum() / (m | inside).sum() for m in found) > 0.75
+    assert max((m & inside).sum() / (m | inside).sum() for m in found) > 0.6
 
 
 def test_rollout_is_the_product_of_attentions() -> None:

@@ -31,7 +31,7 @@ _MODULES: tuple[tuple[Kind, tuple[type[nn.Module], ...]], ...] = (
     ),
     ("maxpool", (nn.MaxPool2d,)),
     ("linear", (nn.Conv2d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d)),
-    ("move", (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)),
+    ("move", (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.ZeroPad2d)),
     ("attention", (nn.MultiheadAttention,)),
 )  # fmt: skip
 _KNOWN = tuple(t for _, types in _MODULES for t in types)
@@ -50,7 +50,7 @@ _FUNCTIONS: dict[Any, Kind] = {
     **dict.fromkeys(
         (torch.flatten, "flatten", "view", "reshape", torch.reshape, "permute", torch.permute, "transpose",
          torch.transpose, "squeeze", torch.squeeze, "unsqueeze", torch.unsqueeze, operator.getitem, "contiguous",
-         torch.cat, torch.stack, "expand", "size", getattr, "clone", F.dropout, torch._assert, "chunk", "unbind"),
+         torch.cat, torch.stack, "expand", "size", getattr, "clone", F.dropout, F.pad, torch._assert, "chunk", "unbind"),
         "move",
     ),
     F.scaled_dot_product_attention: "attention",

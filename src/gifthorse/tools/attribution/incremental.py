@@ -7,6 +7,7 @@ that of the whole network up to rounding; `Plan` checks it, and says where it gi
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -260,7 +261,7 @@ class Look:
 
 
 def _is_sum(op: Op) -> bool:
-    return op.kind == "linear" and op.inputs == (0, 1) and op.node.name.startswith("add") and not op.node.kwargs
+    return op.call in (operator.add, torch.add, Tensor.add) and op.inputs == (0, 1) and not op.node.kwargs
 
 
 def _pair(value: Any) -> Box:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import ToolError
 from .engine import Op, Program, Rule, leaf, plain
 
 RESCALE_EPS = 1e-10  # below this difference DeepLift falls back to the gradient (Captum)
@@ -99,7 +100,8 @@ def need_relus(program: Program) -> None:
         ToolError: no operation of the network is a ReLU.
     """
     if not any(is_relu(op) for op in program.ops):
-        program.refuse(("activation", "input"), "but no ReLU for the method to act on; use saliency instead")
+        whose = type(program.net.net).__name__
+        raise ToolError(f"{program.who}: {whose} has no ReLU for the method to act on; use saliency instead")
 
 
 def _open(op: Op, x: Tensor) -> Tensor:
