@@ -50,7 +50,7 @@ _FUNCTIONS: dict[Any, Kind] = {
     **dict.fromkeys(
         (torch.flatten, "flatten", "view", "reshape", torch.reshape, "permute", torch.permute, "transpose",
          torch.transpose, "squeeze", torch.squeeze, "unsqueeze", torch.unsqueeze, operator.getitem, "contiguous",
-         torch.cat, torch.stack, "expand", "size", getattr, "clone", F.dropout, F.pad, torch._assert, "chunk", "unbind"),
+         torch.cat, torch.stack, "expand", "size", getattr, "clone", F.dropout, F.pad, torch._assert, "chunk"),
         "move",
     ),
     F.scaled_dot_product_attention: "attention",
