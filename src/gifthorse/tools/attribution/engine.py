@@ -35,28 +35,31 @@ _MODULES: tuple[tuple[Kind, tuple[type[nn.Module], ...]], ...] = (
     ("attention", (nn.MultiheadAttention,)),
 )  # fmt: skip
 _KNOWN = tuple(t for _, types in _MODULES for t in types)
+
+
+def _kinds(kind: Kind, *functions: Any) -> dict[Any, Kind]:
+    return dict.fromkeys(functions, kind)
+
+
 _FUNCTIONS: dict[Any, Kind] = {
-    **dict.fromkeys(
-        (F.relu, torch.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.hardswish, F.hardsigmoid, F.softplus,
-         F.sigmoid, F.tanh, torch.sigmoid, torch.tanh, "relu", "sigmoid", "tanh"),
-        "activation",
+    **_kinds(
+        "activation", F.relu, torch.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.hardswish, F.hardsigmoid,
+        F.softplus, F.sigmoid, F.tanh, torch.sigmoid, torch.tanh, "relu", "sigmoid", "tanh",
     ),
-    **dict.fromkeys((F.max_pool2d, torch.max_pool2d), "maxpool"),
-    **dict.fromkeys(
-        (operator.add, torch.add, "add", operator.sub, torch.sub, "sub", operator.neg, torch.mean, "mean", torch.sum,
-         "sum", F.avg_pool2d, F.adaptive_avg_pool2d, F.linear, F.conv2d, torch.conv2d),
-        "linear",
+    **_kinds("maxpool", F.max_pool2d, torch.max_pool2d),
+    **_kinds(
+        "linear", operator.add, torch.add, "add", operator.sub, torch.sub, "sub", operator.neg, torch.mean, "mean",
+        torch.sum, "sum", F.avg_pool2d, F.adaptive_avg_pool2d, F.linear, F.conv2d, torch.conv2d,
     ),
-    **dict.fromkeys(
-        (torch.flatten, "flatten", "view", "reshape", torch.reshape, "permute", torch.permute, "transpose",
-         torch.transpose, "squeeze", torch.squeeze, "unsqueeze", torch.unsqueeze, operator.getitem, "contiguous",
-         torch.cat, torch.stack, "expand", "size", getattr, "clone", F.dropout, F.pad, torch._assert, "chunk"),
-        "move",
+    **_kinds(
+        "move", torch.flatten, "flatten", "view", "reshape", torch.reshape, "permute", torch.permute, "transpose",
+        torch.transpose, "squeeze", torch.squeeze, "unsqueeze", torch.unsqueeze, operator.getitem, "contiguous",
+        torch.cat, torch.stack, "expand", "size", getattr, "clone", F.dropout, F.pad, torch._assert, "chunk",
     ),
-    F.scaled_dot_product_attention: "attention",
+    **_kinds("attention", F.scaled_dot_product_attention),
 }  # fmt: skip
 _SCALES = (operator.mul, torch.mul, "mul", operator.truediv, torch.div, "div")  # linear where one factor is constant
-_OUT_OF_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul}
+_OUT_OF_PLACE: dict[Any, Any] = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul}
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +190,9 @@ class Program:
             return Op(str(node.target), "constant", lambda: value, None, node, (), done)
         if node.op == "call_module":
             module = self.net.net.get_submodule(str(node.target))
-            kind = next((k for k, types in _MODULES if isinstance(module, types)), "other")
+            kind: Kind = next((k for k, types in _MODULES if isinstance(module, types)), "other")
             return Op(f"{node.target} ({type(module).__name__})", kind, module, module, node, places, done)
-        function: Any = _OUT_OF_PLACE.get(node.target, node.target)  # type: ignore[arg-type]
+        function: Any = _OUT_OF_PLACE.get(node.target, node.target)
         if node.op == "call_method" and function.endswith("_"):
             function = function.rstrip("_")
         if node.kwargs.get("inplace"):

@@ -15,7 +15,7 @@ from .engine import Op, Program, Rule, leaf, plain
 
 RESCALE_EPS = 1e-10  # below this difference DeepLift falls back to the gradient (Captum)
 BENT = ("activation",)
-RELUS = (nn.ReLU, nn.ReLU6, F.relu, torch.relu, F.relu6, Tensor.relu)
+RELUS = (F.relu, torch.relu, F.relu6, Tensor.relu)
 
 
 Again = Callable[[Tensor], Tensor]
@@ -90,7 +90,7 @@ def straight(op: Op, x: Tensor, y: Tensor, g: Tensor, again: Again) -> Tensor:
 
 def is_relu(op: Op) -> bool:
     """Whether an operation is a ReLU or a ReLU6, as a module or as a function."""
-    return type(op.module) in RELUS if op.module is not None else op.call in RELUS
+    return isinstance(op.module, nn.ReLU | nn.ReLU6) if op.module is not None else op.call in RELUS
 
 
 def need_relus(program: Program) -> None:
