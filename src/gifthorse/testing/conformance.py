@@ -24,7 +24,7 @@ def check_tool(tool: Any, pictures: int = 2) -> list[str]:
     the same seed gives the same bytes whatever ran before; another seed gives other bytes, unless the class
     says ``seeded = False``; nothing undeclared is read and no gradient taken unannounced; the network, the
     pictures, global random states and torch's settings are left as they were; no file, socket or process
-    is opened.
+    is opened. The network is a convolutional one unless the class says ``attention = True``.
 
     Args:
         tool: a built tool.
@@ -66,7 +66,7 @@ def _declaration(tool: Any) -> list[str]:
 
 def _try(tool: Any, tasks: Sequence[Task], pictures: int, seed: int) -> tuple[list[Evidence], list[str]]:
     """What one run on a fresh toy subject shows, and what is wrong with the run."""
-    subject = toy_subject(tool.needs, tasks=tasks)
+    subject = toy_subject(tool.needs, tasks=tasks, attention=getattr(tool, "attention", False))
     before = traces(subject)
     try:
         with Meter() as meter, doors() as opened:

@@ -19,7 +19,7 @@ from ..types import Need, Task
 SIDE = 64
 CLASSES = ("red", "green", "blue", "grey")
 TASKS = (Task("t01", 0), Task("t02", 1, source=2))
-TRIGGERED = 2  # triggered pictures per task
+TRIGGERED = 3  # triggered pictures per task; with two there is one way to swap them
 NEED_OF = {
     "clean": Need.CLEAN,
     "labels": Need.CLEAN,
@@ -58,6 +58,33 @@ class _ToyNet(nn.Module):
         return self.head(self.features(x))
 
 
+class _ToyTokens(nn.Module):
+    """A small network with one layer of attention over 16 patches, for tools that explain nothing else."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.random.manual_seed(seed)
+            self.patch = nn.Conv2d(3, 8, SIDE // 4, SIDE // 4)
+            self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.fc = nn.Linear(8, len(CLASSES))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Mean token ``(n, 8)``."""
+        t = self.patch(x).flatten(2).transpose(1, 2)
+        out: Tensor = (t + self.attend(t, t, t, need_weights=False)[0]).mean(1)
+        return out
+
+    def head(self, f: Tensor) -> Tensor:
+        """Logits ``(n, 4)``."""
+        out: Tensor = self.fc(f)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of normalised pictures."""
+        return self.head(self.features(x))
+
+
 class SealedSubject(Subject):
     """A subject that raises `ToolError` where a tool touches a part that it did not declare."""
 
@@ -68,17 +95,21 @@ class SealedSubject(Subject):
         return value
 
 
-def toy_subject(needs: frozenset[Need], seed: int = 0, tasks: Sequence[Task] = TASKS) -> Subject:
+def toy_subject(
+    needs: frozenset[Need], seed: int = 0, tasks: Sequence[Task] = TASKS, attention: bool = False
+) -> Subject:
     """A tiny subject with everything in ``needs``; touching anything else raises `ToolError`.
 
-    The parts of a task depend on its id and the seed only.
+    The parts of a task depend on its id and the seed only. With ``attention`` its network has a layer of that.
     """
 
     def pictures(n: int, *path: str) -> NDArray[np.uint8]:
         return generator(seed, "toy", *path).integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8)
 
     def model(s: int) -> Classifier:
-        return Classifier(_ToyNet(s), CLASSES, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        return Classifier(
+            _ToyTokens(s) if attention else _ToyNet(s), CLASSES, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+        )
 
     parts = {
         "clean": pictures(12, "clean"),

@@ -120,7 +120,8 @@ class Subject:
 class Tool(Protocol):
     """A frozen dataclass whose fields are its parameters; `run` answers every task in one call.
 
-    A tool that draws nothing at random says so with a class attribute ``seeded = False``.
+    A tool that draws nothing at random says so with a class attribute ``seeded = False``, one that explains
+    networks with attention only with ``attention = True``.
     `testing.conformance.check_tool` holds every tool to these rules.
     """
 

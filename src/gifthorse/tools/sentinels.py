@@ -128,3 +128,32 @@ class RandomMap:
             return generator(seed, self.name, task.id).random(shape, dtype=np.float32)
 
         return heatmaps(subject, draw)
+
+
+@dataclass(frozen=True)
+class CentreMap:
+    """Maps the middle of the picture, blind to everything: what pointing at the centre scores.
+
+    Attributes:
+        spread: standard deviation of the bell, as a share of the picture's side (ours).
+    """
+
+    spread: float = 0.25
+
+    name: ClassVar[str] = "centre"
+    version: ClassVar[int] = 1
+    family: ClassVar[Family] = "sentinel"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.TRIGGERED})
+    emits: ClassVar[Emits] = "heatmaps"
+    seeded: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.spread > 0:
+            raise ValueError("spread must be above 0")
+
+    def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
+        """The same bell for every triggered picture."""
+        axis = (np.arange(subject.size) + 0.5) / subject.size - 0.5
+        side = np.exp(-(axis**2) / (2 * self.spread**2))
+        bell = np.outer(side, side).astype(np.float32)
+        return heatmaps(subject, lambda images, task: np.broadcast_to(bell, (len(images), 1, *bell.shape)))
