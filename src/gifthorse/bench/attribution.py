@@ -86,7 +86,7 @@ def _scored(titles: Sequence[str], line: Lineage, store: Store) -> tuple[list[_S
             maps = shown.get(task)
             if maps is None:
                 raise ToolError(
-                    f"tool {title!r}, {task} of {line.name}: no map is stored; delete the cell and run it again"
+                    f"tool {title!r}, {task} of {line.name}: no map is stored; run `gifthorse store verify`"
                 )
             out.append(one(title, task, maps))
     return out, blank

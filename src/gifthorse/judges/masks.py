@@ -126,7 +126,7 @@ def _share(start: Any, inside: Maps, all_start: Any, values: Maps) -> float:
 def _mass(m: _Pixels) -> Floats:
     total = m.positive.sum(1)
     share = np.einsum("ij,ij->i", m.positive, m.y) / np.where(total > 0, total, 1)
-    return np.where(total > 0, share, m.area / m.x.shape[1])
+    return np.asarray(np.where(total > 0, share, m.area / m.x.shape[1]))
 
 
 def _iou(m: _Pixels) -> Floats:
@@ -151,7 +151,7 @@ def _l1(m: _Pixels) -> Floats:
     top = ends[0] + (ends[1] - ends[0]) * (place - int(place))
     top = np.where(top > 0, top, np.maximum(m.rising[:, -1], 0))[:, None]
     scaled = np.minimum(m.positive / np.where(top > 0, top, 1), 1)
-    return (scaled.sum(1) - 2 * np.einsum("ij,ij->i", scaled, m.y) + m.area) / p
+    return np.asarray((scaled.sum(1) - 2 * np.einsum("ij,ij->i", scaled, m.y) + m.area) / p)
 
 
 def pearson(maps: Maps, masks: Masks) -> Floats:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
 from .figures import EDGE, LOWER_IS_BETTER, METRICS, SENTINEL_MAPS, is_sentinel
-from .schema import AttributionReadingRow, AttributionRow, MapScoresRow, Report
+from .schema import AttributionReadingRow, AttributionRow, MapScoresRow, Reading, Report
 from .tables import TYPES, unique
 
 TOP, HEIGHT, LEFT, RIGHT = 10, 230, 44, 42
@@ -123,14 +123,14 @@ def _networks(report: Report, named: bool) -> list[_Network]:
     return out
 
 
-def _in_reading(rows: Sequence[MapScoresRow], chosen: dict[str, str]) -> list[tuple[str, MapScoresRow]]:
+def _in_reading(rows: Sequence[MapScoresRow], chosen: Mapping[str, Reading]) -> list[tuple[str, MapScoresRow]]:
     """Each metric with the row of its chosen reading; ``signed`` stands for all where it is the only one."""
     by_reading = {(r.tool, r.trojan, r.reading): r for r in rows}
     out = []
     for row in (r for r in rows if r.reading == "signed"):
         for metric in row.values:
-            wanted = chosen.get(metric, "signed")
-            out.append((metric, by_reading.get((row.tool, row.trojan, wanted), row)))  # type: ignore[call-overload]
+            wanted: Reading = chosen.get(metric, "signed")
+            out.append((metric, by_reading.get((row.tool, row.trojan, wanted), row)))
     return out
 
 
@@ -212,8 +212,8 @@ def _box(tool: str, values: Sequence[float], x: float, axis: _Axis, sentinel: bo
     low, high = min(within), max(within)
     outside = tuple(sorted({round(axis.y(v)) * 1.0 for v in values if not low <= v <= high}))
     text = f"{tool}: median {middle:.3f}, quartiles {lower:.3f} to {upper:.3f}, n = {len(values)}".replace("-0", "−0")
-    ys = (axis.y(v) for v in (low, lower, middle, upper, high))
-    return Box(tool, x, *ys, outside, text, sentinel)
+    place = axis.y(low), axis.y(lower), axis.y(middle), axis.y(upper), axis.y(high)
+    return Box(tool, x, *place, outside, text, sentinel)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def write(report: Report, pictures: Mapping[str, NDArray[Any]], out: Path, besid
 
 
 def html(report: Report, sizes: Mapping[str, tuple[int, int]] | None = None, beside: Report | None = None) -> str:
-    """The page as text; ``sizes`` gives width and height in pixels of each picture file, ``beside`` is as in `write`."""
+    """The page as text; ``sizes`` gives width and height of each picture file, ``beside`` is as in `write`."""
     env = _environment()
     css = env.loader.get_source(env, "style.html.j2")[0] if env.loader else ""
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
