@@ -66,17 +66,21 @@ class _Pixels:
     @cached_property
     def positive(self) -> Floats:
         """The positive part of each map."""
-        return np.maximum(self.x, 0, dtype=np.float64)
+        return np.maximum(self.x, 0).astype(np.float64)
 
-    def inside(self) -> Iterator[tuple[Maps, Maps]]:
+    @cached_property
+    def inside(self) -> list[tuple[Maps, Maps]]:
         """For each map all values and those in the mask, both in order."""
-        for x, rising, y in zip(self.x, self.rising, self.y, strict=True):
-            yield rising, np.sort(x[y])
+        return [(rising, np.sort(x[y])) for x, rising, y in zip(self.x, self.rising, self.y, strict=True)]
+
+    def within(self, values: Floats) -> Floats:
+        """Sum of the values ``(n, p)`` in each mask."""
+        return np.array([v[y].sum() for v, y in zip(values, self.y, strict=True)])
 
     @cached_property
     def rank_sum(self) -> Floats:
         """Sum of the ranks of each mask's pixels, from 1, ties share their mean rank."""
-        sums = [np.searchsorted(a, v, "left").sum() + np.searchsorted(a, v, "right").sum() for a, v in self.inside()]
+        sums = [np.searchsorted(a, v, "left").sum() + np.searchsorted(a, v, "right").sum() for a, v in self.inside]
         return (np.array(sums, np.float64) + self.area) / 2
 
     @cached_property
@@ -97,7 +101,7 @@ def _pearson(m: _Pixels) -> Floats:
     x -= x.mean(1, keepdims=True)
     spread = np.einsum("ij,ij->i", x, x) * m.area * (1 - m.area / x.shape[1])
     usable = (m.rising[:, 0] < m.rising[:, -1]) & (spread > 0)
-    return np.where(usable, np.einsum("ij,ij->i", x, m.y) / np.sqrt(np.where(usable, spread, 1)), 0.0).clip(-1, 1)
+    return np.where(usable, m.within(x) / np.sqrt(np.where(usable, spread, 1)), 0.0).clip(-1, 1)
 
 
 def _spearman(m: _Pixels) -> Floats:
@@ -114,24 +118,19 @@ def _auroc(m: _Pixels) -> Floats:
 
 
 def _pointing(m: _Pixels) -> Floats:
-    return np.array([_share(np.searchsorted(v, a[-1], "left"), v, np.searchsorted(a, a[-1], "left"), a)
-                     for a, v in m.inside()])  # fmt: skip
-
-
-def _share(start: Any, inside: Maps, all_start: Any, values: Maps) -> float:
-    """How much of the values from a place on belongs to the mask."""
-    return float((len(inside) - start) / (len(values) - all_start))
+    highest = m.x == m.x.max(1, keepdims=True)
+    return np.asarray((highest & m.y).sum(1) / highest.sum(1))
 
 
 def _mass(m: _Pixels) -> Floats:
     total = m.positive.sum(1)
-    share = np.einsum("ij,ij->i", m.positive, m.y) / np.where(total > 0, total, 1)
+    share = m.within(m.positive) / np.where(total > 0, total, 1)
     return np.asarray(np.where(total > 0, share, m.area / m.x.shape[1]))
 
 
 def _iou(m: _Pixels) -> Floats:
     out = np.zeros(len(m.x))
-    for i, (values, inside) in enumerate(m.inside()):
+    for i, (values, inside) in enumerate(m.inside):
         k = len(inside)
         if k == 0:
             continue
@@ -151,7 +150,7 @@ def _l1(m: _Pixels) -> Floats:
     top = ends[0] + (ends[1] - ends[0]) * (place - int(place))
     top = np.where(top > 0, top, np.maximum(m.rising[:, -1], 0))[:, None]
     scaled = np.minimum(m.positive / np.where(top > 0, top, 1), 1)
-    return np.asarray((scaled.sum(1) - 2 * np.einsum("ij,ij->i", scaled, m.y) + m.area) / p)
+    return np.asarray((scaled.sum(1) - 2 * m.within(scaled) + m.area) / p)
 
 
 def pearson(maps: Maps, masks: Masks) -> Floats:

@@ -12,10 +12,10 @@ from .schema import AttributionReadingRow, AttributionRow, MapScoresRow, Reading
 from .tables import TYPES, unique
 
 TOP, HEIGHT, LEFT, RIGHT = 10, 230, 44, 42
-NARROW, SPREAD, BROAD = 19, 440, 56  # between tools: at least, together, at most
+NARROW, SPREAD, BROAD = 19, 440, 110  # between tools: at least, together, at most
 WIDE = 16  # tools from which on the figure may fill the page
 SLANT = (0.5, 0.87)  # cosine and sine of the names' angle
-LETTER = 6.1
+LETTER = 6.9
 APART = 14  # pixels between two names at the right
 
 
@@ -185,7 +185,7 @@ def _plot(network: _Network, metric: str, tools: Sequence[str], axis: _Axis, gua
         network.title,
         f"Each box: {n} triggered pictures of {network.trojans} trojans.",
         right + RIGHT,
-        round(floor + 14 + SLANT[1] * LETTER * max(map(len, tools))),
+        round(floor + 24 + SLANT[1] * LETTER * max(map(len, tools))),
         round(left, 1),
         right,
         floor,
