@@ -217,8 +217,7 @@ _ON_PIXELS: dict[str, Callable[[_Pixels], Floats]] = {
 
 def usable(masks: Masks) -> NDArray[np.bool_]:
     """Which masks ``(n,)`` say something: an empty or a full one does not."""
-    pixels = masks.reshape(len(masks), -1)
-    return np.asarray(pixels.any(1) & ~pixels.all(1))
+    return np.asarray(masks.any((1, 2)) & ~masks.all((1, 2)))
 
 
 def measure(maps: Maps, masks: Masks, who: str = "") -> dict[str, Floats]:
