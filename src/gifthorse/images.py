@@ -114,8 +114,8 @@ def close_ups(images: Pictures, masks: Masks, margin: float = 0.35) -> Pictures:
 def hot_spots(images: Pictures, maps: NDArray[np.floating[Any]], share: float = 3 / 8) -> Pictures:
     """The square that holds most of each map's positive part, enlarged to the whole picture.
 
-    Where several squares hold as much, the one nearest to the middle of them all: a map of one small spot is
-    shown with the spot in the middle, and a map that says nothing shows the middle of its picture.
+    Where several squares hold as much, the one nearest to the middle of them all: a small spot away from the border
+    is shown in the middle, and a map that says nothing shows the middle of its picture.
 
     Args:
         images: ``(n, s, s, 3)`` uint8.
