@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,35 @@ def close_ups(images: Pictures, masks: Masks, margin: float = 0.35) -> Pictures:
             int(np.clip((where[0] + where[-1] - width) // 2 + 1, 0, side - width)) if len(where) else 0
             for where in (rows, columns)
         )
+        out[i] = resize_crop(Image.fromarray(picture[top : top + width, left : left + width]), side)
+    return out
+
+
+def hot_spots(images: Pictures, maps: NDArray[np.floating[Any]], share: float = 3 / 8) -> Pictures:
+    """The square that holds most of each map's positive part, enlarged to the whole picture.
+
+    Where several squares hold as much, the one nearest to the middle of them all: a small spot away from the border
+    is shown in the middle, and a map that says nothing shows the middle of its picture.
+
+    Args:
+        images: ``(n, s, s, 3)`` uint8.
+        maps: ``(n, s, s)`` finite.
+        share: side of the square as a share of the picture's.
+
+    Raises:
+        InputError: maps and pictures do not fit.
+    """
+    side = images.shape[1]
+    if maps.shape != images.shape[:3] or images.shape[2] != side:
+        raise InputError(f"maps {maps.shape} do not fit square pictures {images.shape}; give one map per picture")
+    width = max(1, round(share * side))
+    total = np.zeros((len(maps), side + 1, side + 1))
+    np.maximum(maps, 0, dtype=np.float64).cumsum(1).cumsum(2, out=total[:, 1:, 1:])
+    held = total[:, width:, width:] - total[:, :-width, width:] - total[:, width:, :-width] + total[:, :-width, :-width]
+    out = np.empty_like(images)
+    for i, picture in enumerate(images):
+        best = np.argwhere(held[i] >= held[i].max() - 1e-9 * total[i, -1, -1])
+        top, left = best[np.abs(best - best.mean(0)).sum(1).argmin()]
         out[i] = resize_crop(Image.fromarray(picture[top : top + width, left : left + width]), side)
     return out
 

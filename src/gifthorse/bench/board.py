@@ -17,12 +17,12 @@ from ..plant import audit as audits
 from ..spec import Spec
 from ..store import Store, read_json
 from ..types import Trojan, unit
-from . import people
+from . import attribution, people
+from .crops import crops
 from .plan import Lineage, Plan
 from .stages import key_of, load_answers, load_evidence, load_exhibits
 from .tables import Gates
 
-METRICS = ("pearson", "auroc", "l1")
 PACKAGES = ("gifthorse", "torch", "torchvision", "numpy", "captum", "timm", "emosvg", "resvg-py")
 GALLERY = 10  # pictures of evidence shown per tool and trojan
 PAIRS = 4  # clean and triggered pictures shown per trojan
@@ -150,10 +150,10 @@ def assemble(plan: Plan, store: Store, extra: Sequence[Any] | None = None) -> Re
         "reasons": reasons,
         "chance": score.CHANCE,
         "models": models,
-        "board": [_board_row(plan, r, marks) for r in score.board(outcomes, 0)],
+        "board": [_board_row(plan, r, marks) for r in score.board(outcomes, 0, _unranked(plan))],
         "retrieval": _retrieval(marks),
         "agreement": _agreement(plan, outcomes),
-        "attribution": _attribution(plan, store),
+        **attribution.parts(plan, store),
         "costs": _costs(plan, store),
         "versions": versions(),
         "seeds": list(plan.suite.seeds),
@@ -197,7 +197,7 @@ def _model(plan: Plan, store: Store, line: Lineage, card: Mapping[str, Any], key
             }
         )
     return {
-        "name": _name(line),
+        "name": line.name,
         "seed": line.seed,
         "clean_accuracy": result.clean.value,
         "twin_accuracy": result.twin.value if result.twin else None,
@@ -213,13 +213,14 @@ def _model(plan: Plan, store: Store, line: Lineage, card: Mapping[str, Any], key
     }
 
 
-def _name(line: Lineage) -> str:
-    return f"seed-{line.seed}"
-
-
 def _unit(trojan: Trojan, line: Lineage) -> str:
     """What the models of a plan are averaged over."""
     return unit(trojan.name, trojan.secret, line.seed)
+
+
+def _unranked(plan: Plan) -> list[str]:
+    """Sentinels take no rank."""
+    return [c.title for c in plan.columns if c.family == "sentinel"] + ["oracle", "noise", "blank"]
 
 
 def _tool(plan: Plan, title: str) -> tuple[str, list[str]]:
@@ -304,41 +305,6 @@ def _square(same: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _attribution(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    from ..judges import masks
-
-    out = []
-    for column in plan.columns:
-        if column.emits != "heatmaps":
-            continue
-        values: dict[tuple[str, str], dict[str, list[float]]] = {}
-        for line in plan.lineages:
-            key = key_of(store, line.trojaned.digest)
-            _, true = load_answers(store, line.trojaned.digest)
-            for e in load_evidence(store, line.runs[column.title, "suspect"].digest)[0]:
-                trojan = key.trojans[e.task]
-                if trojan.kind == "style" or e.heatmaps is None:
-                    continue  # a style is everywhere: it has no footprint
-                for metric, v in masks.measure(e.heatmaps, true[e.task]).items():
-                    if metric in METRICS and len(v):
-                        for kind in ("all", trojan.kind):
-                            table = values.setdefault((metric, kind), {})
-                            table.setdefault(_unit(trojan, line), []).append(float(v.mean()))
-        out += [_spread(column.title, kind, metric, table) for (metric, kind), table in sorted(values.items())]
-    return out
-
-
-def _spread(tool: str, kind: str, metric: str, table: Mapping[str, list[float]]) -> dict[str, Any]:
-    """Mean over trojans with its 95 % t-interval: few trojans, so no normal approximation."""
-    from scipy.stats import t
-
-    values = np.array([np.mean(v) for v in table.values()])
-    n, mean = len(values), float(values.mean())
-    half = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
-    row = {"tool": tool, "type": kind, "metric": metric, "n": n, "mean": mean, "low": mean - half, "high": mean + half}
-    return {**row, "values": [float(v) for v in values]}
-
-
 def _costs(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """Mean per model that a tool looked at; the twin's runs are not counted."""
     out = []
@@ -357,8 +323,8 @@ def _gallery(plan: Plan, store: Store, line: Lineage, key: keys.Key) -> Iterator
     answers, _ = load_answers(store, line.trojaned.digest)
 
     def row(role: str, trojan: str, caption: str, tool: str = "") -> dict[str, Any]:
-        name = f"{_name(line)}/{trojan}/{role}" + (f"/{tool}" if tool else "")
-        base = {"model": _name(line), "trojan": trojan, "role": role, "picture": name}
+        name = f"{line.name}/{trojan}/{role}" + (f"/{tool}" if tool else "")
+        base = {"model": line.name, "trojan": trojan, "role": role, "picture": name}
         return {**base, "tool": tool, "caption": caption}
 
     for task, trojan in key.trojans.items():
@@ -366,9 +332,14 @@ def _gallery(plan: Plan, store: Store, line: Lineage, key: keys.Key) -> Iterator
         yield row("clean", trojan.name, "before"), shown[f"plain/{task}"][:PAIRS]
         yield row("triggered", trojan.name, f"triggered: sent to {trojan.target}"), shown[f"triggered/{task}"][:PAIRS]
     for column in plan.columns:
-        for e in load_evidence(store, line.runs[column.title, "suspect"].digest)[0]:
-            trojan = key.trojans[e.task]
+        shown_by = load_evidence(store, line.runs[column.title, "suspect"].digest)[0]
+        for e in shown_by:
+            base = row("evidence", key.trojans[e.task].name, column.title, column.title)
             if e.heatmaps is None:
-                yield row("evidence", trojan.name, column.title, column.title), e.images[:GALLERY]
+                yield base, e.images[:GALLERY]
             else:
-                yield row("evidence", trojan.name, column.title, column.title), e.heatmaps[:GALLERY]
+                yield {**base, "map": True}, e.heatmaps[:GALLERY]
+        if column.emits == "heatmaps" and plan.suite.crops:
+            for e in crops(shown_by, shown, min(plan.suite.pictures, GALLERY)):
+                base = row("evidence", key.trojans[e.task].name, "what the map points at", column.title)
+                yield {**base, "picture": f"{base['picture']}/crops"}, e.images

@@ -16,6 +16,7 @@ from ..errors import InputError, UnknownName
 from ..keys import trojan_to_json
 from ..spec import Spec, canonical, digest
 from ..types import Family, Need, Trojan
+from . import crops
 from .draw import Cast, cast
 from .suite import Suite
 from .tables import Part
@@ -93,6 +94,11 @@ class Lineage:
     exhibits: Cell
     runs: Mapping[tuple[str, str], Cell]  # (tool title, "suspect" or "twin")
     asks: Mapping[tuple[str, str], Cell]  # (tool title, judge name)
+
+    @property
+    def name(self) -> str:
+        """What a report calls the suspect network."""
+        return f"seed-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -218,16 +224,18 @@ def _lineage(
     decoys = [trojan_to_json(t) for t in players.decoys]
     for col in cols:
         for role in ("suspect", "twin"):
-            if role == "twin" and col.emits == "heatmaps":
+            if role == "twin" and col.emits == "heatmaps" and not suite.crops:
                 continue  # maps are scored against footprints, which a network without trojan does not use
             spec = {**shared, "tool": col.spec.to_json(), "pictures": suite.pictures, "subject": role}
             inputs = {**pair, "exhibits": exhibits.digest}
             runs[col.title, role] = Cell("run", f"{who} · {col.title} · {role}", seed, spec, inputs)
-        if col.emits == "heatmaps":
+        maps = col.emits == "heatmaps"
+        if maps and not suite.crops:
             continue
         for judge in suite.judges:
             spec = {**shared, "judge": _full("judge", judge), "draws": suite.draws}
             spec |= {"decoys": decoys, "exemplars": "alone and in scenes", "measures": MEASURES}
+            spec |= {"crops": crops.spec(suite.pictures)} if maps else {}
             inputs = {f"evidence {r}": runs[col.title, r].digest for r in ("suspect", "twin")}
             inputs |= {**pair, "exhibits": exhibits.digest}
             asks[col.title, judge.name] = Cell("ask", f"{who} · {judge.name} on {col.title}", seed, spec, inputs)

@@ -26,6 +26,7 @@ from ..spec import Spec
 from ..store import Store, read_json
 from ..types import Evidence, Need, Option, Pictures, Question, Stamped, Task, Trojan, no_pictures
 from . import arrays
+from .crops import crops
 from .measures import Bench, retrieval
 from .meter import Meter
 from .plan import Cell, strict
@@ -292,15 +293,18 @@ def _shown(tool: Any, subject: Any, pictures: int, seed: int) -> list[Evidence]:
     if [getattr(e, "task", None) for e in shown] != [t.id for t in subject.tasks]:
         raise ToolError(f"tool {tool.name!r} must return one Evidence per task, in order")
     for e in shown:
-        _check_shape(tool, e, pictures, subject.size)
+        _check_shape(tool, e, pictures, subject)
     return shown
 
 
-def _check_shape(tool: Any, e: Evidence, pictures: int, size: int) -> None:
+def _check_shape(tool: Any, e: Evidence, pictures: int, subject: Any) -> None:
     if tool.emits == "heatmaps":
-        wrong = e.heatmaps is None or e.heatmaps.ndim != 3 or e.heatmaps.shape[1:] != (size, size)
-        if wrong:
-            raise ToolError(f"tool {tool.name!r}, {e.task}: one map of {size}x{size} per triggered picture is expected")
+        size, got = subject.size, None if e.heatmaps is None else e.heatmaps.shape
+        below = None if subject.triggered is None else len(subject.triggered[e.task])
+        if got is None or got[1:] != (size, size) or below not in (None, got[0]):
+            raise ToolError(
+                f"tool {tool.name!r}, {e.task}: one map of {size}x{size} per triggered picture is expected, got {got}"
+            )
     elif len(e.images) != pictures:
         raise ToolError(f"tool {tool.name!r}, {e.task}: {pictures} pictures were asked for, {len(e.images)} shown")
     if e.alphas is not None and e.alphas.shape != e.images.shape[:3]:
@@ -336,6 +340,8 @@ def _ask(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
     choices = choices_of(cell, key)
     bench = Bench(suspect, cell.inputs["exhibits"], shown, key.trojans, cell.seed)
     evidence = {role: load_evidence(store, cell.inputs[f"evidence {role}"])[0] for role in ("suspect", "twin")}
+    if wanted := cell.spec.get("crops"):
+        evidence = {r: crops(some, shown, wanted["pictures"], wanted["share"]) for r, some in evidence.items()}
     places = retrieval(judge, dataset_of(cell), store, key.trojans, evidence)
     rows: dict[str, dict[str, Any]] = {
         t: {"trojan": keys.trojan_to_json(x), "retrieval": places.get(t)} for t, x in key.trojans.items()

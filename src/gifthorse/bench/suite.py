@@ -37,6 +37,7 @@ class Suite(Strict):
         shown: triggered test pictures per trojan given to tools.
         pictures: pictures of evidence per trojan.
         draws: distractor draws per trojan.
+        crops: also ask judges about what heat maps point at, and run their tools on the clean twin.
     """
 
     version: Literal[1] = Field(alias="schema")
@@ -59,6 +60,7 @@ class Suite(Strict):
     shown: int = Field(default=16, ge=1, le=MOST_PICTURES)
     pictures: int = Field(default=10, ge=1, le=MOST_PICTURES)
     draws: int = Field(default=60, ge=1, le=MOST_PICTURES)
+    crops: bool = False
     quick: QuickTable | None = None
 
     @field_validator("seeds")

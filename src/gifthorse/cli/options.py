@@ -34,6 +34,10 @@ Random = Annotated[
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes of one thread each.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on with models that miss their gates.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the report.")]
+Beside = Annotated[
+    Path | None,
+    typer.Option("--beside", metavar="REPORT", help="Another report; its box plots of maps are drawn beside."),
+]
 
 
 def choose(

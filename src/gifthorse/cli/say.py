@@ -27,7 +27,11 @@ def board(report: dict[str, Any]) -> list[str]:
         span = f"{row['low']:.2f} to {row['high']:.2f}"
         lines.append(f"{row['tool']:<22}{row['accuracy']:>9.2f}  {span:<14}{twin:>6}  {row['n']}")
     for row in (r for r in report["attribution"] if r["type"] == "all" and r["metric"] == "pearson"):
-        lines.append(f"{row['tool']:<22}{row['mean']:>9.2f}  correlation with the footprint over {row['n']} trojans")
+        line = f"{row['tool']:<22}{row['mean']:>9.2f}  correlation with the footprint over {row['n']} trojans"
+        if row.get("margin") is not None and row["tool"] != "edge":
+            span = f"{row['margin_low']:+.2f} to {row['margin_high']:+.2f}"
+            line += f", {row['margin']:+.2f} ({span}) over the edge detector"
+        lines.append(line)
     state = "valid" if report["valid"] else "INVALID: " + "; ".join(report["reasons"])
     return [*lines, f"chance {report['chance']:.3f}; board {state}"]
 

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import InputError, ToolError
 from ..store import Store, default_home
-from .options import Force, Out, Workers, on_suite
+from .options import Beside, Force, Out, Workers, on_suite
 from .say import EPILOG, AsJson, board, say
 
 bench = typer.Typer(no_args_is_help=True, help="Plan and run suites.", epilog=EPILOG)
@@ -22,14 +22,15 @@ def executor(workers: int) -> Any:
     return Serial() if workers == 1 else Processes(workers)
 
 
-def _show(result: Any, suite: Any, out: Path | None, as_json: bool) -> None:
+def _show(result: Any, suite: Any, out: Path | None, as_json: bool, beside: Path | None = None) -> None:
     """Write a report and print its board; exit code 3 where cells failed, 4 where the board is invalid."""
     from ..bench.run import folder_of
     from ..report import site
-    from ..report.schema import Report
+    from ..report.schema import Report, load
 
+    other = load(beside) if beside else None
     report = Report.model_validate(result.report)
-    page = site.write(report, result.pictures, out or folder_of(suite, default_home()) / "report")
+    page = site.write(report, result.pictures, out or folder_of(suite, default_home()) / "report", other)
     say(result.report, as_json, [*board(result.report), f"report: {page}"])
     if result.failed:
         raise ToolError(result.failed)
@@ -103,7 +104,7 @@ def status(suite: Any, as_json: AsJson = False) -> None:
 
 
 @on_suite
-def report(suite: Any, out: Out = None, as_json: AsJson = False) -> None:
+def report(suite: Any, out: Out = None, beside: Beside = None, as_json: AsJson = False) -> None:
     """Write the report of a finished suite again."""
     from ..bench.board import assemble
     from ..bench.plan import make_plan
@@ -115,4 +116,4 @@ def report(suite: Any, out: Out = None, as_json: AsJson = False) -> None:
         raise InputError(
             f"suite {suite.suite!r} is not finished ({found}); run `gifthorse bench run` with the same options first"
         )
-    _show(assemble(cells, Store(home)), suite, out, as_json)
+    _show(assemble(cells, Store(home)), suite, out, as_json, beside)

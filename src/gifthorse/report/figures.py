@@ -8,14 +8,22 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, quantiles
 
 from .schema import AttributionRow, BoardRow, CellRow, Report
-from .tables import TYPES, boards, difference, percent, unique, unit
+from .tables import SENTINEL, TYPES, boards, difference, percent, unique, unit
 
 EDGE = "edge"
 SENTINEL_MAPS = frozenset({"true-mask", EDGE, "random-map"})
 METRICS = {
     "pearson": ("Correlation", "Pearson correlation of map and footprint over pixels; higher is better"),
+    "spearman": ("Rank correlation", "Spearman correlation of map and footprint over pixels; higher is better"),
     "auroc": ("AUROC", "how often a pixel of the footprint scores above one outside; higher is better"),
-    "l1": ("L1 distance", "mean absolute distance of the scaled map from the footprint; lower is better"),
+    "pointing": ("Pointing game", "how often the map's highest pixel lies in the footprint; higher is better"),
+    "mass": ("Mass inside", "share of the map's positive part that lies in the footprint; higher is better"),
+    "iou": ("IoU", "overlap of the footprint and as many highest pixels of the map; higher is better"),
+    "l1": (
+        "L1 distance (legacy)",
+        "mean distance of the scaled map from the footprint, the paper's first metric, in which a blank map does "
+        "well; lower is better",
+    ),
 }
 LOWER_IS_BETTER = frozenset({"l1"})
 WIDTH, PITCH, TOP, MARGIN = 460, 30, 26, 22
@@ -171,6 +179,11 @@ class MetricPanels:
     panels: tuple[Panel, ...]
 
 
+def is_sentinel(tool: str, family: str | None) -> bool:
+    """Whether a tool of maps is a check of the benchmark rather than a method on trial."""
+    return family == SENTINEL or tool in SENTINEL_MAPS
+
+
 def attribution(report: Report) -> list[MetricPanels]:
     """One interval plot for each metric and type, tools best first; the first metric is the main one."""
     metrics = sorted(unique(r.metric for r in report.attribution), key=lambda m: (m not in METRICS, _place(m), m))
@@ -201,7 +214,7 @@ def _panel(rows: Sequence[AttributionRow], metric: str, kind: str) -> Panel:
         dots = tuple(axis.x(v) for v in r.values)
         place = axis.x(r.mean), axis.x(r.low), axis.x(r.high)
         bars.append(
-            Bar(r.tool, TOP + pitch * i, *place, title=text, box=box, dots=dots, sentinel=r.tool in SENTINEL_MAPS)
+            Bar(r.tool, TOP + pitch * i, *place, title=text, box=box, dots=dots, sentinel=is_sentinel(r.tool, r.family))
         )
     title = "All trojans with a footprint" if kind == "all" else f"{kind.capitalize()} trojans"
     caption = (

@@ -18,6 +18,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Difference = Annotated[float, Field(ge=-1, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Slice = Literal["all", "patch", "style", "natural"]
+Reading = Literal["signed", "positive", "absolute"]
 Role = Literal["answer", "evidence", "clean", "triggered"]
 Scalar = str | int | float | bool | None
 
@@ -145,7 +146,10 @@ class AgreementRow(Row):
 
 
 class AttributionRow(Row):
-    """One attribution tool on one type of trojan: a score against the true footprint over ``n`` trojans."""
+    """One attribution tool on one type of trojan: a score against the true footprint over ``n`` trojans.
+
+    ``margin`` is how much better than the edge detector it is, paired over trojans; positive is better.
+    """
 
     tool: str
     type: Slice
@@ -155,6 +159,64 @@ class AttributionRow(Row):
     low: float
     high: float
     values: list[float] = Field(default_factory=list, description="one value per trojan, for the box")
+    family: Family | None = None
+    reading: Reading | None = Field(None, description="how the maps were read, fixed beforehand for the metric")
+    pictures: Count | None = Field(None, description="maps that were scored")
+    median: float | None = None
+    median_low: float | None = None
+    median_high: float | None = None
+    margin: float | None = None
+    margin_low: float | None = None
+    margin_high: float | None = None
+    blank: float | None = Field(None, description="what a blank map scores on the same trojans")
+
+
+class AttributionReadingRow(Row):
+    """The same in another reading, of tools whose maps hold negative values; ``chosen`` marks those of the board.
+
+    The margin is over the edge detector in the metric's chosen reading.
+    """
+
+    tool: str
+    type: Slice
+    metric: str
+    reading: Reading
+    chosen: bool
+    n: Count
+    pictures: Count
+    mean: float
+    low: float
+    high: float
+    median: float
+    median_low: float
+    median_high: float
+    margin: float | None = None
+    margin_low: float | None = None
+    margin_high: float | None = None
+
+
+class MapScoresRow(Row):
+    """One attribution tool on one trojan of one model: for each metric one value per triggered picture.
+
+    None where the picture has no footprint. Where the maps hold no negative value all readings are alike, and
+    ``signed`` stands for them.
+    """
+
+    tool: str
+    model: str
+    trojan: str
+    type: Kind
+    reading: Reading
+    values: dict[str, list[float | None]]
+
+
+class MapFloorRow(Row):
+    """What a blank map scores in one model: the median over ``n`` triggered pictures."""
+
+    model: str
+    metric: str
+    n: Count
+    median: float
 
 
 class CostRow(Row):
@@ -201,6 +263,7 @@ class PictureRow(Row):
     tool: str = ""
     caption: str = ""
     file: str = ""
+    map: bool = Field(False, description="a heat map; no judge saw it as it is")
 
 
 class Report(Row):
@@ -216,6 +279,9 @@ class Report(Row):
     retrieval: list[RetrievalRow] = Field(default_factory=list)
     agreement: list[AgreementRow] = Field(default_factory=list)
     attribution: list[AttributionRow] = Field(default_factory=list)
+    attribution_readings: list[AttributionReadingRow] = Field(default_factory=list)
+    map_scores: list[MapScoresRow] = Field(default_factory=list)
+    map_floors: list[MapFloorRow] = Field(default_factory=list)
     costs: list[CostRow] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     seeds: list[int] = Field(default_factory=list)

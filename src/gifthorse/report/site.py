@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from .. import images
 from ..errors import InputError, StoreError
-from . import figures, tables
+from . import figures, maps, tables
 from .schema import Report
 
 COLUMNS = 5
 
 
-def write(report: Report, pictures: Mapping[str, NDArray[Any]], out: Path) -> Path:
+def write(report: Report, pictures: Mapping[str, NDArray[Any]], out: Path, beside: Report | None = None) -> Path:
     """Write the report's folder; an older report there is replaced only when the new one is complete.
 
     Args:
@@ -33,6 +33,7 @@ def write(report: Report, pictures: Mapping[str, NDArray[Any]], out: Path) -> Pa
         pictures: for each ``picture`` key of ``report.gallery`` a picture ``(h, w, 3)`` or ``(h, w)``
             uint8, several of them ``(n, h, w, 3)`` uint8, or heat maps ``(h, w)`` or ``(n, h, w)`` float.
         out: the folder, made if it is missing.
+        beside: another report, whose networks' box plots are drawn beside this one's; nothing else of it is shown.
 
     Returns:
         The path of ``index.html``.
@@ -54,7 +55,7 @@ def write(report: Report, pictures: Mapping[str, NDArray[Any]], out: Path) -> Pa
     gallery = [row.model_copy(update={"file": files[row.picture][0]}) for row in report.gallery]
     report = report.model_copy(update={"gallery": gallery})
     content = {
-        "index.html": html(report, sizes).encode(),
+        "index.html": html(report, sizes, beside).encode(),
         "report.json": (report.model_dump_json(indent=1) + "\n").encode(),
         "board.csv": tables.board_csv(report).encode(),
         **dict(files.values()),
@@ -68,8 +69,8 @@ def write(report: Report, pictures: Mapping[str, NDArray[Any]], out: Path) -> Pa
     return out / "index.html"
 
 
-def html(report: Report, sizes: Mapping[str, tuple[int, int]] | None = None) -> str:
-    """The page as text; ``sizes`` gives width and height in pixels of each picture file."""
+def html(report: Report, sizes: Mapping[str, tuple[int, int]] | None = None, beside: Report | None = None) -> str:
+    """The page as text; ``sizes`` gives width and height of each picture file, ``beside`` is as in `write`."""
     env = _environment()
     css = env.loader.get_source(env, "style.html.j2")[0] if env.loader else ""
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
@@ -86,6 +87,9 @@ def html(report: Report, sizes: Mapping[str, tuple[int, int]] | None = None) -> 
         heat=figures.heat_map(report),
         side_by_side=figures.side_by_side(report),
         attribution=figures.attribution(report),
+        box_plots=maps.box_plots(report, beside),
+        map_tables=maps.map_tables(report),
+        reading_lines=maps.reading_lines(report),
         exhibits=tables.exhibits(report),
     )
 
@@ -100,7 +104,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters.update(percent=tables.percent, number=tables.number, size=tables.size, signed=tables.signed)
+    env.filters.update(
+        fixed=tables.fixed, percent=tables.percent, number=tables.number, size=tables.size, signed=tables.signed
+    )
     env.globals.update(difference=tables.difference)
     return env
 

@@ -43,6 +43,14 @@ def signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.2f}".replace("-", "−")
 
 
+def fixed(value: float | None, places: int = 2, sign: bool = False) -> str:
+    """A figure with a true minus sign and no negative zero; a dash for None."""
+    if value is None:
+        return "–"
+    rounded = round(value, places) + 0.0
+    return f"{rounded:{'+' if sign and rounded else ''}.{places}f}".replace("-", "−")
+
+
 def number(value: float) -> str:
     """A count with thin spaces between thousands."""
     return f"{value:,.0f}".replace(",", "\u202f")
@@ -173,8 +181,8 @@ def exhibits(report: Report) -> list[Exhibit]:
                 continue
             shown = sorted((p for p in mine if p.role == "evidence"), key=lambda p: order.get(p.tool, len(order)))
             names = {trojan.name, unit(trojan, model)}
-            judged = tuple(_shown(report.cells, p, names) for p in shown if p.tool in order)
-            maps = tuple(Shown(p) for p in shown if p.tool not in order)
+            judged = tuple(_shown(report.cells, p, names) for p in shown if p.tool in order and not p.map)
+            maps = tuple(Shown(p) for p in shown if p.tool not in order or p.map)
             answers = tuple(p for p in mine if p.role == "answer")
             gallery = tuple(p for p in mine if p.role in ("clean", "triggered"))
             out.append(Exhibit(model.name, trojan, answers, gallery, judged, maps))

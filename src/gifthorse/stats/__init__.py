@@ -1,7 +1,7 @@
 """Statistics of the boards and the surveys: numpy and scipy only, every random draw by seed."""
 
 from .agreement import Correlation, correlation, correlation_of_means, krippendorff, pearson, spearman
-from .intervals import BothWays, Claims, both_ways, claims, mean, wilson
+from .intervals import BothWays, Claims, both_ways, bounded_mean, bounded_median, claims, mean, wilson
 from .paired import Comparison, compare, holm, permutation, ranks
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "Comparison",
     "Correlation",
     "both_ways",
+    "bounded_mean",
+    "bounded_median",
     "claims",
     "compare",
     "correlation",

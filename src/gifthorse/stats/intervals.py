@@ -1,4 +1,4 @@
-"""95 % intervals of rates in [0, 1]."""
+"""95 % intervals of rates in [0, 1], and of means and medians of other bounded values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 from scipy.stats import t as student
 
 from ..rng import generator
@@ -57,6 +58,33 @@ def mean(values: Floats) -> tuple[float, float]:
         return wilson(p * n, n)
     size = max(n, n * p * (1 - p) / variance)
     return wilson(p * size, size, float(student.ppf(0.975, n - 1)))
+
+
+def bounded_mean(values: Floats, low: float, high: float) -> tuple[float, float]:
+    """Student's interval of the mean of values in [low, high], one per unit, cut off at these bounds.
+
+    Values that are all the same give an interval without width, as constant maps do by construction; a single
+    value gives the bounds, for it says nothing of other units.
+    """
+    n = len(values)
+    if n < 2:
+        return low, high
+    half = float(student.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n))
+    centre = float(values.mean())
+    return max(low, centre - half), min(high, centre + half)
+
+
+def bounded_median(values: Floats, low: float, high: float) -> tuple[float, float]:
+    """Interval of the median of values in [low, high] between two of them, right for any distribution.
+
+    Below six values no two of them hold the median with 95 %, and the bounds are given.
+    """
+    n = len(values)
+    outer = int(binom.ppf(0.025, n, 0.5)) if n else 0  # values to leave out at either end
+    if outer < 1:
+        return low, high
+    ordered = np.sort(values)
+    return float(ordered[outer - 1]), float(ordered[n - outer])
 
 
 @dataclass(frozen=True)
