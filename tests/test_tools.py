@@ -43,6 +43,10 @@ from gifthorse.types import Evidence, Need, Task
 SIDE, CLASSES = 32, 5
 QUICK = {
     "feature-vis": {"steps": 4},
+    "feature-vis-inner": {"steps": 4},
+    "cppn": {"steps": 4, "layers": 3, "width": 6},
+    "cppn-inner": {"steps": 4, "layers": 3, "width": 6},
+    "prototypes": {"steps": 4},
     "adv-patch": {"steps": 4, "trials": 2},
     "tabor": {"steps": 4, "trials": 2},
     "exemplars": {"first": 1, "shortlist": 6, "trials": 2},
