@@ -49,6 +49,8 @@ QUICK = {
     "prototypes": {"steps": 4},
     "adv-patch": {"steps": 4, "trials": 2},
     "tabor": {"steps": 4, "trials": 2},
+    "neural-cleanse": {"steps": 4, "trials": 2},
+    "feature-re": {"steps": 4, "restarts": 2, "trials": 2},
     "exemplars": {"first": 1, "shortlist": 6, "trials": 2},
     "snafue": {"steps": 4, "synthetic": 3, "shortlist": 6, "trials": 2},
     "integrated-gradients": {"n_steps": 5},

@@ -31,6 +31,8 @@ BUILTIN: dict[str, dict[str, str]] = {
         "prototypes": "gifthorse.tools.synthesis.prototypes:Prototypes",
         "adv-patch": "gifthorse.tools.synthesis.adv_patch:AdversarialPatch",
         "tabor": "gifthorse.tools.synthesis.tabor:Tabor",
+        "neural-cleanse": "gifthorse.tools.synthesis.neural_cleanse:NeuralCleanse",
+        "feature-re": "gifthorse.tools.synthesis.feature_re:FeatureRE",
         "snafue": "gifthorse.tools.retrieval.snafue:Snafue",
         "exemplars": "gifthorse.tools.retrieval.exemplars:Exemplars",
     },
