@@ -102,6 +102,10 @@ class CppnImage:
     layers: int = 8
     width: int = 24
 
+    def __post_init__(self) -> None:
+        if self.layers < 2 or self.width < 1:
+            raise ValueError("needs layers >= 2 and width >= 1")
+
     def _shapes(self) -> list[tuple[int, int]]:
         """(outputs, inputs) of each layer."""
         inner = [(self.width, 2 * self.width)] * (self.layers - 2)

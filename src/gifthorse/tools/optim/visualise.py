@@ -143,8 +143,8 @@ def show_units(
 ) -> list[Evidence]:
     """Pictures of the inner units that speak most for each target, a different unit in each.
 
-    The units are those of the largest weight in the target's logit, less the mean over the classes. What is maximised
-    is the unit's share of that logit, less the twin's whole target logit.
+    The units are those of the largest weight in the target's logit, less the mean over the classes and less that of
+    the same unit of the twin. What is maximised is the unit's share of that logit, less the twin's whole target logit.
 
     Args:
         views: how pictures are looked at and for how long.
@@ -163,8 +163,10 @@ def show_units(
         honest_copy(subject, weight) as honest,
         activations(net, layer) as units,
     ):
-        slopes = _slopes(net, layer, torch.tensor([t.target for t in tasks]), seed)
-        order = slopes.argsort(dim=1, descending=True, stable=True)
+        classes = torch.tensor([t.target for t in tasks])
+        slopes = _slopes(net, layer, classes, seed)
+        lead = slopes if honest is None else slopes - weight * _slopes(honest, layer, classes, seed)
+        order = lead.argsort(dim=1, descending=True, stable=True)
         chosen = order.repeat(1, -(-made // order.shape[1]))[:, :made].flatten()
         slope = slopes.repeat_interleave(made, 0).gather(1, chosen[:, None])[:, 0]
 

@@ -51,6 +51,7 @@ class Cppn:
 
     def __post_init__(self) -> None:
         Views.of(self)
+        CppnImage(1, self.layers, self.width)
         if self.restarts < 1:
             raise ValueError("restarts must be at least 1")
         declare_twin(self)
@@ -99,6 +100,7 @@ class CppnInner:
 
     def __post_init__(self) -> None:
         Views.of(self)
+        CppnImage(1, self.layers, self.width)
         if self.spare < 1:
             raise ValueError("spare must be at least 1")
         declare_twin(self)

@@ -20,8 +20,11 @@ class FeatureVisInner:
     last block with the largest weight in the target's logit, less their mean weight over the classes, since adding
     the same to every logit changes nothing. For a named layer the weight is the slope of the logit with respect to
     the channel's mean on random pictures. The forward stops at the layer. A picture's score is its unit's share of
-    the target logit. With ``twin`` the twin's whole target logit is subtracted from that share; on the twin itself
-    this leaves the unit against the rest of its own logit, so something is still drawn there.
+    the target logit.
+
+    With ``twin`` a unit's weight counts less the same unit's in the twin, which means something as far as the two
+    networks grew from one start, and the twin's whole target logit is subtracted from the share. On the twin itself
+    no unit leads, and each is drawn against the rest of its own logit, so something is still to be seen there.
 
     Attributes:
         steps: Adam steps, at most (ours).
