@@ -98,6 +98,8 @@ def unit_slopes(net: Classifier, layer: str, probes: Tensor, targets: Tensor) ->
     try:
         with torch.enable_grad():
             logits = net(probes)
+            if len(held) != 1:
+                raise ToolError(f"the forward passes {len(held)} times through layer {layer!r}; name another")
             lead = logits - logits.mean(dim=1, keepdim=True)
             rows = [torch.autograd.grad(lead[:, int(t)].sum(), held, retain_graph=True)[0] for t in targets]
     finally:

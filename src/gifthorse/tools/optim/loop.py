@@ -134,24 +134,26 @@ class Plateau:
     Args:
         rows: how many rows there are.
         patience: steps without a new low after which a row is finished; 0 lets every row run on.
-        least: by which share of itself the mean has to fall to count.
+        least: by which share of its whole fall so far the mean has to fall to count.
     """
 
     def __init__(self, rows: int, patience: int, least: float = 0.01) -> None:
         self.patience, self.least = patience, least
         self.steps, self.since = torch.zeros(rows, dtype=torch.long), torch.zeros(rows, dtype=torch.long)
-        self.mean, self.low = torch.zeros(rows), torch.full((rows,), torch.inf)
+        self.first, self.mean, self.low = (torch.zeros(rows) for _ in range(3))
 
     def __call__(self, rows: Tensor, losses: Tensor, leaves: Sequence[Tensor]) -> Tensor:
         """``(rows,)`` whether each is finished; `steps` counts how many each took."""
-        first = self.steps[rows] == 0
-        mean = torch.where(first, losses, self.mean[rows].lerp(losses, 0.1))
-        low = self.low[rows]
-        fell = first | (mean < low - self.least * low.abs())
+        new = self.steps[rows] == 0
         self.steps[rows] += 1
-        self.mean[rows], self.low[rows] = mean, torch.where(fell, mean, low)
+        if not self.patience:
+            return torch.zeros(len(rows), dtype=torch.bool)
+        first, low = (torch.where(new, losses, old[rows]) for old in (self.first, self.low))
+        mean = torch.where(new, losses, self.mean[rows].lerp(losses, 0.1))
+        fell = new | (mean < low - self.least * (first - low))
+        self.first[rows], self.mean[rows], self.low[rows] = first, mean, torch.where(fell, mean, low)
         self.since[rows] = torch.where(fell, 0, self.since[rows] + 1)
-        return self.since[rows] >= self.patience if self.patience else torch.zeros(len(rows), dtype=torch.bool)
+        return self.since[rows] >= self.patience
 
 
 class _Adam:
