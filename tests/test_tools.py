@@ -43,8 +43,14 @@ from gifthorse.types import Evidence, Need, Task
 SIDE, CLASSES = 32, 5
 QUICK = {
     "feature-vis": {"steps": 4},
+    "feature-vis-inner": {"steps": 4},
+    "cppn": {"steps": 4, "layers": 3, "width": 6},
+    "cppn-inner": {"steps": 4, "layers": 3, "width": 6},
+    "prototypes": {"steps": 4},
     "adv-patch": {"steps": 4, "trials": 2},
     "tabor": {"steps": 4, "trials": 2},
+    "neural-cleanse": {"steps": 4, "trials": 2},
+    "feature-re": {"steps": 4, "restarts": 2, "trials": 2},
     "exemplars": {"first": 1, "shortlist": 6, "trials": 2},
     "snafue": {"steps": 4, "synthetic": 3, "shortlist": 6, "trials": 2},
     "integrated-gradients": {"n_steps": 5},

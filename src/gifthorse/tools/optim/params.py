@@ -1,16 +1,20 @@
-"""How a picture is parametrised for optimisation: a Fourier spectrum with normalised contrast."""
+"""How a picture is parametrised for optimisation: a Fourier spectrum, or a network from coordinates to colour."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 COLOUR_SPREAD = (1.0, 0.45, 0.25)
 """Spread along the axes bright-dark, red-blue and green-magenta, as natural pictures roughly have it."""
+
+ODD, EVEN = 0.67, 0.6
+"""Divisors of the two halves of a CPPN's activation, as lucid has them."""
 
 
 @lru_cache(maxsize=1)
@@ -61,3 +65,77 @@ class FourierImage:
         centred = colours - colours.mean(dim=1, keepdim=True)  # by hand: the gradient of torch.std takes twice as long
         spread = (centred.square().sum(dim=1, keepdim=True) / (colours.shape[1] - 1)).sqrt()
         return torch.sigmoid(colours * (self.contrast / (spread + 1e-8))).view_as(planes)
+
+
+class _Both(torch.autograd.Function):
+    """Arc tangent and its square, each brought to a spread of about one; one backward pass serves both."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """``(n, c, p)`` -> ``(n, 2 c, p)``."""
+        bent = torch.atan(x)
+        ctx.save_for_backward(x, bent)
+        return torch.cat([bent / ODD, bent.square() / EVEN], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        """The chain rule by hand: it keeps two tensors where autograd keeps five."""
+        x, bent = ctx.saved_tensors
+        odd, even = grads[0].chunk(2, dim=1)
+        return torch.addcmul(odd / ODD, even, bent, value=2 / EVEN).div_(x.square().add_(1))
+
+
+@dataclass(frozen=True)
+class CppnImage:
+    """Pictures as networks from coordinates to colour (Mordvintsev et al. 2018), one network per row.
+
+    Each layer is one batched matrix product over all rows, so many rows cost little more than one. The last layer
+    starts at zero, hence every picture starts grey.
+
+    Attributes:
+        size: side of the square picture in pixels.
+        layers: 1x1 convolutions, the last one included.
+        width: channels of each.
+    """
+
+    size: int
+    layers: int = 8
+    width: int = 24
+
+    def __post_init__(self) -> None:
+        if self.layers < 2 or self.width < 1:
+            raise ValueError("needs layers >= 2 and width >= 1")
+
+    def _shapes(self) -> list[tuple[int, int]]:
+        """(outputs, inputs) of each layer."""
+        inner = [(self.width, 2 * self.width)] * (self.layers - 2)
+        return [(self.width, 2), *inner, (3, 2 * self.width)]
+
+    def start(self, n: int, draw: torch.Generator) -> Tensor:
+        """``(n, parameters)`` weights with spread one over the root of the inputs; biases and the last layer 0."""
+        parts = []
+        for i, (out, inputs) in enumerate(self._shapes()):
+            spread = 0.0 if i == self.layers - 1 else 1 / math.sqrt(inputs)
+            parts += [spread * torch.randn(n, out * inputs, generator=draw), torch.zeros(n, out)]
+        return torch.cat(parts, dim=1)
+
+    def __call__(self, params: Tensor) -> Tensor:
+        """Pictures ``(n, 3, size, size)`` in (0, 1)."""
+        n, at = len(params), 0
+        x = _coordinates(self.size).expand(n, -1, -1)
+        for i, (out, inputs) in enumerate(self._shapes()):
+            weight = params[:, at : at + out * inputs].view(n, out, inputs)
+            bias = params[:, at + out * inputs : at + out * (inputs + 1)].unsqueeze(2)
+            at += out * (inputs + 1)
+            x = torch.baddbmm(bias, weight, x)
+            if i < self.layers - 1:
+                x = _Both.apply(x)
+        return torch.sigmoid(x).view(n, 3, self.size, self.size)
+
+
+@lru_cache(maxsize=8)
+def _coordinates(size: int) -> Tensor:
+    """``(1, 2, size * size)`` places of the pixels, each axis with mean 0 and spread 1."""
+    axis = torch.linspace(-math.sqrt(3), math.sqrt(3), size)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()])[None]

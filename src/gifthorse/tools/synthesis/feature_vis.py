@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from ...images import from_tensor
 from ...types import Emits, Evidence, Family, Need
-from ..optim.loop import GRADIENT_BATCH, best_first, minimise, stack_rows, target_rows, torch_generator, working_copy
-from ..optim.objectives import target_logits
 from ..optim.params import FourierImage
-from ..optim.transforms import jitter_view
+from ..optim.twin import declare_twin
+from ..optim.visualise import Views, show_logit
 from ..protocol import Subject
 
 
@@ -31,6 +26,9 @@ class FeatureVis:
         decay: power by which a picture's amplitude falls with frequency.
         blur: standard deviation, as a share of the side, of the Gaussian that pictures are blurred with;
             without it a network that averages over places is excited most by a fine regular pattern.
+        restarts: pictures made for each one shown; those with the best score are shown.
+        patience: steps without progress after which a picture is finished; 0: never.
+        twin: weight of the clean twin's target logit, which is subtracted (see `optim.twin`).
     """
 
     steps: int = 160
@@ -40,6 +38,9 @@ class FeatureVis:
     scale: float = 0.3
     decay: float = 2.0
     blur: float = 0.023
+    restarts: int = 1
+    patience: int = 0
+    twin: float = 0.0
 
     name: ClassVar[str] = "feature-vis"
     version: ClassVar[int] = 2
@@ -48,30 +49,14 @@ class FeatureVis:
     emits: ClassVar[Emits] = "images"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError("steps must be at least 1")
+        Views.of(self)
+        if self.restarts < 1:
+            raise ValueError("restarts must be at least 1")
+        declare_twin(self)
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """``pictures`` whole pictures per task, sorted by the target logit they reach."""
         image = FourierImage(subject.size, self.decay, blur=self.blur * subject.size)
-        targets = target_rows(subject.tasks, pictures)
-        start = stack_rows(lambda g: image.start(pictures, g), subject.tasks, seed, self.name)
-        draw = torch_generator(seed, self.name, "views")
-        with working_copy(subject.model) as net:
-
-            def loss(leaves: Sequence[Tensor], part: slice, draw: torch.Generator) -> Tensor:
-                views = jitter_view(image(leaves[0]), self.jitter * subject.size, self.degrees, self.scale, draw)
-                return -target_logits(net(views), targets[part]).sum()
-
-            (spectra,) = minimise([start], [self.lr], loss, self.steps, GRADIENT_BATCH, draw)
-            with torch.no_grad():
-                shown = from_tensor(image(spectra))
-            reached = torch.from_numpy(net.logits(shown))
-        values = target_logits(reached, targets).numpy()
-        out = []
-        for k, task in enumerate(subject.tasks):
-            mine = slice(k * pictures, (k + 1) * pictures)
-            order = best_first(values[mine])
-            scores = tuple(float(values[mine][i]) for i in order)
-            out.append(Evidence(task.id, shown[mine][order], scores=scores))
-        return out
+        out = show_logit(Views.of(self), image, subject, pictures, self.restarts, seed)
+        plain = self.restarts == 1 and not self.patience and not self.twin
+        return [dataclasses.replace(e, notes={}) for e in out] if plain else out
