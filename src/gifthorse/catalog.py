@@ -27,7 +27,10 @@ BUILTIN: dict[str, dict[str, str]] = {
         "feature-vis": "gifthorse.tools.synthesis.feature_vis:FeatureVis",
         "adv-patch": "gifthorse.tools.synthesis.adv_patch:AdversarialPatch",
         "tabor": "gifthorse.tools.synthesis.tabor:Tabor",
+        "rfla-perturb": "gifthorse.tools.synthesis.rfla:RflaPerturb",
+        "rfla-gen": "gifthorse.tools.synthesis.rfla:RflaGen",
         "snafue": "gifthorse.tools.retrieval.snafue:Snafue",
+        "text-cavs": "gifthorse.tools.retrieval.text_cavs:TextCavs",
         "exemplars": "gifthorse.tools.retrieval.exemplars:Exemplars",
     },
     "judge": {

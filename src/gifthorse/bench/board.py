@@ -135,7 +135,8 @@ def assemble(plan: Plan, store: Store, extra: Sequence[Any] | None = None) -> Re
             units[_unit(trojan, line)] = _unit(trojan, line)
         for row, picture in _gallery(plan, store, line, key):
             gallery.append(row)
-            pictures[row["picture"]] = picture
+            if row["picture"]:
+                pictures[row["picture"]] = picture
     if extra is None and plan.columns:
         file = store.home / "runs" / plan.suite.suite / people.FILE
         extra = people.read(file, plan.suite.suite, units, [j.name for j in plan.suite.judges])
@@ -367,8 +368,9 @@ def _gallery(plan: Plan, store: Store, line: Lineage, key: keys.Key) -> Iterator
         yield row("triggered", trojan.name, f"triggered: sent to {trojan.target}"), shown[f"triggered/{task}"][:PAIRS]
     for column in plan.columns:
         for e in load_evidence(store, line.runs[column.title, "suspect"].digest)[0]:
-            trojan = key.trojans[e.task]
-            if e.heatmaps is None:
-                yield row("evidence", trojan.name, column.title, column.title), e.images[:GALLERY]
-            else:
-                yield row("evidence", trojan.name, column.title, column.title), e.heatmaps[:GALLERY]
+            shown = row("evidence", key.trojans[e.task].name, column.title, column.title)
+            shown |= {"texts": list(e.texts[:GALLERY])}
+            pictures = (e.images if e.heatmaps is None else e.heatmaps)[:GALLERY]
+            if not len(pictures):
+                shown["picture"] = ""
+            yield shown, pictures
