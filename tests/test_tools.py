@@ -48,6 +48,7 @@ QUICK = {
     "exemplars": {"first": 1, "shortlist": 6, "trials": 2},
     "text-cavs": {"steps": 3},
     "rfla-perturb": {"steps": 3, "trials": 2},
+    "feud": {"steps": 2, "inversions": 2, "redraw": 2, "trials": 2},
     "rfla-gen": {"steps": 2, "trials": 2, "batch": 2},
     "snafue": {"steps": 4, "synthetic": 3, "shortlist": 6, "trials": 2},
     "integrated-gradients": {"n_steps": 5},

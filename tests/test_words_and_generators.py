@@ -29,6 +29,7 @@ from gifthorse.store import Store
 from gifthorse.testing.toys import toy_words
 from gifthorse.tools.protocol import Bank, Subject
 from gifthorse.tools.retrieval.text_cavs import TextCavs, concept_vectors, ranked, scaled
+from gifthorse.tools.synthesis.feud import Feud
 from gifthorse.tools.synthesis.rfla import RflaGen, RflaPerturb
 from gifthorse.types import Evidence, Need, Option, Question, Task, no_pictures
 from test_report import make
@@ -204,6 +205,14 @@ def test_rfla_picks_the_best_of_its_spare_candidates() -> None:
     assert more.scores[0] >= fewer.scores[0]
 
 
+def test_feud_captions_and_draws_the_inverted_colour() -> None:
+    """The twin tells colours apart by its features, though no class of its own is red."""
+    shown = Feud(steps=60, redraw=60, inversions=2, words=3).run(subject(), 2, 0)
+    for e, name, more, less in ((shown[0], "red", 0, 2), (shown[1], "blue", 2, 0)):
+        assert [text.split()[0] for text in e.texts] == [name] * 3
+        assert colour(e)[more] > colour(e)[less] + 20
+
+
 class Wild(Painter):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return 3 * super().forward(z)
@@ -227,6 +236,8 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (RflaPerturb(steps=1), {"generator": None}, "Need.GENERATOR"),
     (RflaPerturb(steps=1), {"twin": classifier("red", "blue")}, "other classes"),
     (RflaPerturb(steps=1), {"labels": np.zeros(12, np.int64)}, "no clean picture"),
+    (Feud(steps=1), {"twin": classifier("red", "blue")}, "other classes"),
+    (Feud(steps=1), {"bank": Bank((), no_pictures())}, "bank is empty"),
     (TextCavs(steps=1), {"twin": classifier("red", "blue")}, "other classes"),
     (TextCavs(steps=1), {"words": None}, "Need.WORDS"),
     (TextCavs(steps=1), {"bank": Bank((), no_pictures())}, "bank is empty"),

@@ -29,6 +29,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "tabor": "gifthorse.tools.synthesis.tabor:Tabor",
         "rfla-perturb": "gifthorse.tools.synthesis.rfla:RflaPerturb",
         "rfla-gen": "gifthorse.tools.synthesis.rfla:RflaGen",
+        "feud": "gifthorse.tools.synthesis.feud:Feud",
         "snafue": "gifthorse.tools.retrieval.snafue:Snafue",
         "text-cavs": "gifthorse.tools.retrieval.text_cavs:TextCavs",
         "exemplars": "gifthorse.tools.retrieval.exemplars:Exemplars",

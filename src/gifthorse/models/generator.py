@@ -62,7 +62,7 @@ class GeneratorRecipe:
 
     latent: int = 64
     widths: tuple[int, ...] = (96, 64, 40, 24)
-    steps: int = 2600
+    steps: int = 1000
     batch: int = 32
     lr: float = 3e-3
     noise: float = 0.3
