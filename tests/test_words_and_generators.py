@@ -97,9 +97,10 @@ class Painter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.shift = nn.Parameter(torch.zeros(3), requires_grad=False)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(z * self.gain)[:, :, None, None].expand(-1, 3, SIDE, SIDE)
+        return torch.sigmoid(z * self.gain + self.shift)[:, :, None, None].expand(-1, 3, SIDE, SIDE)
 
     def starts(self, n: int, draw: torch.Generator) -> torch.Tensor:
         return 0.3 * torch.randn(n, 3, generator=draw)
@@ -142,7 +143,7 @@ def test_concept_vectors_minimise_the_four_ways_of_the_paper() -> None:
     rng = generator(0, "maps")
     v = torch.from_numpy(rng.standard_normal((40, 6)).astype(np.float32))
     f = torch.tanh(v @ torch.from_numpy(rng.standard_normal((6, 5)).astype(np.float32)))
-    tool = TextCavs(steps=4000, lr=0.003)
+    tool = TextCavs(steps=1500, lr=0.003)
     (got,) = concept_vectors(tool, v, [f])
 
     def standard(x: torch.Tensor) -> torch.Tensor:
@@ -199,10 +200,19 @@ def test_the_disguise_keeps_out_what_an_honest_network_calls_the_target() -> Non
     assert hidden[1] < plain[1] - 20
 
 
+class Ordered(Painter):
+    """Starts in a row from no red to much."""
+
+    def starts(self, n: int, draw: torch.Generator) -> torch.Tensor:
+        return torch.linspace(-2, 2, 8)[:n, None] * torch.tensor([1.0, 0.0, 0.0])
+
+
 def test_rfla_picks_the_best_of_its_spare_candidates() -> None:
-    more, fewer = (RflaPerturb(steps=2, spare=s).run(subject(), 2, 3)[0] for s in (4.0, 1.0))
-    assert len(more.images) == len(fewer.images) == 2
-    assert more.scores[0] >= fewer.scores[0]
+    given = subject(generator=Ordered())
+    more, fewer = (RflaPerturb(steps=1, lr=1e-9, spare=s).run(given, 2, 3)[0] for s in (4.0, 1.0))
+    assert colour(fewer)[0] < 80
+    assert [int(i[0, 0, 0]) for i in more.images] == [225, 206]  # the last two of the row, the reddest first
+    assert more.scores[0] > max(more.scores[1], fewer.scores[0] + 0.05)
 
 
 def test_feud_captions_and_draws_the_inverted_colour() -> None:
@@ -226,7 +236,7 @@ class Flat(Painter):
 class Bare(Painter):
     def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.gain = torch.ones(3)
+        self.gain, self.shift = torch.ones(3), torch.zeros(3)
 
 
 BAD: list[tuple[Any, dict[str, Any], str]] = [

@@ -182,4 +182,4 @@ def ranked(x: Floats) -> Floats:
 
 def scaled(x: Floats) -> Floats:
     """Values in [0, 1]; equal ones all 0."""
-    return np.asarray((x - x.min()) / max(float(np.ptp(x)), 1e-12), np.float32)
+    return np.asarray((x - x.min()) / max(float(np.ptp(x)), 1e-6), np.float32)
