@@ -200,11 +200,6 @@ def test_judge_follows_any_order_and_sees_no_name(
     np.testing.assert_allclose(again.weights, [first.weights[i] for i in order], atol=1e-6)
 
 
-def test_judge_cannot_choose_on_texts(judge: EmbedJudge) -> None:
-    answer = judge.answer([Question("q", no_pictures(), tuple(OPTIONS[:8]), ("stripes",))])[0]
-    assert answer.choice is None
-
-
 def test_judge_cannot_choose_on_blank_pictures_and_skips_them(judge: EmbedJudge) -> None:
     blank = np.full((2, 48, 48, 3), 127, np.uint8)
     shown = texture(4, 2, 3)

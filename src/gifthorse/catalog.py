@@ -55,7 +55,11 @@ BUILTIN: dict[str, dict[str, str]] = {
         "tabor": "gifthorse.tools.synthesis.tabor:Tabor",
         "neural-cleanse": "gifthorse.tools.synthesis.neural_cleanse:NeuralCleanse",
         "feature-re": "gifthorse.tools.synthesis.feature_re:FeatureRE",
+        "rfla-perturb": "gifthorse.tools.synthesis.rfla:RflaPerturb",
+        "rfla-gen": "gifthorse.tools.synthesis.rfla:RflaGen",
+        "feud": "gifthorse.tools.synthesis.feud:Feud",
         "snafue": "gifthorse.tools.retrieval.snafue:Snafue",
+        "text-cavs": "gifthorse.tools.retrieval.text_cavs:TextCavs",
         "exemplars": "gifthorse.tools.retrieval.exemplars:Exemplars",
     },
     "judge": {

@@ -22,7 +22,7 @@ from typing import Any
 
 from .errors import StoreError
 
-KINDS = ("model", "exhibits", "evidence", "answers", "score")
+KINDS = ("model", "exhibits", "evidence", "answers", "score", "resource")
 MANIFEST = "manifest.json"
 STALE_SECONDS = 24 * 3600.0
 

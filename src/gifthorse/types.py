@@ -20,7 +20,7 @@ from .spec import Spec
 Pictures = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
 Kind = Literal["patch", "style", "natural"]
-Emits = Literal["images", "heatmaps"]
+Emits = Literal["images", "heatmaps", "texts"]
 Family = Literal["sentinel", "attribution", "synthesis", "retrieval"]
 
 
@@ -32,6 +32,8 @@ class Need(StrEnum):
     TWIN = "clean twin"
     TRIGGERED = "triggered pictures"
     BANK = "picture bank"
+    GENERATOR = "generator"
+    WORDS = "word encoder"
     ANSWER = "the answer"  # sentinels only: the registry refuses it to every other tool
 
 
@@ -130,7 +132,7 @@ class Evidence:
         alphas: ``(n, h, w)`` uint8 or None: where the pictures are a patch or mask and pattern,
             how opaque each pixel is when pasted (None: the whole picture is pasted).
         heatmaps: ``(n, h, w)`` float32 attribution maps, one per triggered picture, or None.
-        scores: ``(n,)`` the tool's own score per picture, higher is better.
+        scores: ``(n,)`` the tool's own score per picture, or per text where it shows no pictures; higher is better.
         notes: JSON-able remarks, for example which bank pictures were retrieved.
         texts: captions or concepts in words, best first.
     """

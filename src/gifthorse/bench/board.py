@@ -135,7 +135,8 @@ def assemble(plan: Plan, store: Store, extra: Sequence[Any] | None = None) -> Re
             units[_unit(trojan, line)] = _unit(trojan, line)
         for row, picture in _gallery(plan, store, line, key):
             gallery.append(row)
-            pictures[row["picture"]] = picture
+            if row["picture"]:
+                pictures[row["picture"]] = picture
     if extra is None and plan.columns:
         file = store.home / "runs" / plan.suite.suite / people.FILE
         extra = people.read(file, plan.suite.suite, units, [j.name for j in plan.suite.judges])
@@ -335,10 +336,9 @@ def _gallery(plan: Plan, store: Store, line: Lineage, key: keys.Key) -> Iterator
         shown_by = load_evidence(store, line.runs[column.title, "suspect"].digest)[0]
         for e in shown_by:
             base = row("evidence", key.trojans[e.task].name, column.title, column.title)
-            if e.heatmaps is None:
-                yield base, e.images[:GALLERY]
-            else:
-                yield {**base, "map": True}, e.heatmaps[:GALLERY]
+            base |= {"texts": list(e.texts[:GALLERY]), "map": e.heatmaps is not None}
+            found = (e.images if e.heatmaps is None else e.heatmaps)[:GALLERY]
+            yield {**base, "picture": base["picture"] if len(found) else ""}, found
         if column.emits == "heatmaps" and plan.suite.crops:
             for e in crops(shown_by, shown, min(plan.suite.pictures, GALLERY)):
                 base = row("evidence", key.trojans[e.task].name, "what the map points at", column.title)

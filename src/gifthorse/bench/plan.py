@@ -16,7 +16,7 @@ from ..errors import InputError, UnknownName
 from ..keys import trojan_to_json
 from ..spec import Spec, canonical, digest
 from ..types import Family, Need, Trojan
-from . import crops
+from . import crops, resources
 from .draw import Cast, cast
 from .suite import Suite
 from .tables import Part
@@ -121,8 +121,9 @@ class Plan:
                     yield from (line.runs if wanted == "run" else line.asks).values()
 
     def digests(self) -> set[str]:
-        """Every digest of the plan."""
-        return {cell.digest for cell in self.cells()}
+        """Every digest of the plan, those of the resources that its tools use included."""
+        cells = list(self.cells())
+        return {cell.digest for cell in cells} | {d for cell in cells for d in resources.digests(cell.spec)}
 
     def to_json(self) -> dict[str, Any]:
         """The plan for review, without triggers: those are in the suite file and in the keys."""
@@ -227,6 +228,7 @@ def _lineage(
             if role == "twin" and col.emits == "heatmaps" and not suite.crops:
                 continue  # maps are scored against footprints, which a network without trojan does not use
             spec = {**shared, "tool": col.spec.to_json(), "pictures": suite.pictures, "subject": role}
+            spec |= resources.depends(col.needs, base["data"])
             inputs = {**pair, "exhibits": exhibits.digest}
             runs[col.title, role] = Cell("run", f"{who} · {col.title} · {role}", seed, spec, inputs)
         maps = col.emits == "heatmaps"

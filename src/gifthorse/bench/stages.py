@@ -25,7 +25,7 @@ from ..rng import child_seed
 from ..spec import Spec
 from ..store import Store, read_json
 from ..types import Evidence, Need, Option, Pictures, Question, Stamped, Task, Trojan, no_pictures
-from . import arrays
+from . import arrays, resources
 from .crops import crops
 from .measures import Bench, retrieval
 from .meter import Meter
@@ -253,6 +253,7 @@ def subject_of(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
     if Need.BANK in needs:
         words, pictures = dataset_of(cell).bank()
         more["bank"] = Bank(words, pictures.copy())  # the data set keeps its own read-only
+    more |= resources.supply(needs, cell.spec["data"], store)
     if Need.ANSWER in needs:
         more["answer"], more["answer_masks"] = load_answers(store, suspect_digest)
     return Subject(model, tuple(Task(**t) for t in card["tasks"]), **more)
@@ -305,6 +306,9 @@ def _check_shape(tool: Any, e: Evidence, pictures: int, subject: Any) -> None:
             raise ToolError(
                 f"tool {tool.name!r}, {e.task}: one map of {size}x{size} per triggered picture is expected, got {got}"
             )
+    elif tool.emits == "texts":
+        if len(e.texts) != pictures:
+            raise ToolError(f"tool {tool.name!r}, {e.task}: {pictures} texts were asked for, {len(e.texts)} shown")
     elif len(e.images) != pictures:
         raise ToolError(f"tool {tool.name!r}, {e.task}: {pictures} pictures were asked for, {len(e.images)} shown")
     if e.alphas is not None and e.alphas.shape != e.images.shape[:3]:

@@ -31,6 +31,7 @@ def contact_sheet(rows: Sequence[tuple[str, Evidence]], most: int) -> NDArray[np
     for i, (title, pictures) in enumerate(shown):
         top = GAP + i * high
         draw.text((GAP, top), title.replace("→", "->"), fill="black")
+        draw.text((GAP, top + TITLE), "\n".join(rows[i][1].texts[:most]), fill="black")  # pictures cover it
         for k, picture in enumerate(pictures):
             tile = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.NEAREST)
             sheet.paste(tile, (GAP + k * (SIDE + GAP), top + TITLE))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ from ..images import to_tensor
 from ..models.classifier import fold_norms
 from ..models.lite0 import pretrained_body
 from ..types import Answer, Pictures, Question
+from .wording import by_words
 
 Floats = NDArray[np.float64]
 Vectors = Mapping[bytes, Floats]
@@ -39,6 +40,7 @@ class EmbedJudge:
     apart counts, and brought to length 1. Its similarity to an option is the mean cosine with the option's
     three nearest exemplars. Pictures of one question are averaged, and a softmax turns similarities into
     weights. Blank pictures are ignored; evidence with nothing else gets equal weights, which is no choice.
+    Evidence in words without pictures is compared with the options' names by `judges.wording`.
 
     Attributes:
         size: side in pixels that pictures are resized to.
@@ -64,11 +66,17 @@ class EmbedJudge:
         """One answer per question, in order.
 
         Raises:
-            InputError: a question without options, or an option without exemplars.
-            MissingResource: the weights are not installed.
+            InputError: a question without options, an option without exemplars, or words and an option without name.
+            MissingResource: the weights, or for evidence in words the extra ``words``, are not installed.
         """
+        seen = self._by_pictures([q for q in questions if len(q.images)])
+        told = iter(by_words([q for q in questions if not len(q.images)]))
+        return [Answer(q.id, next(seen if len(q.images) else told)) for q in questions]
+
+    def _by_pictures(self, questions: Sequence[Question]) -> Iterator[tuple[float, ...]]:
+        """Weights for evidence in pictures, in order."""
         if not questions:
-            return []
+            return iter(())
         for question in questions:
             if not question.options or any(len(option.pictures) == 0 for option in question.options):
                 raise InputError(f"question {question.id}: every option needs at least one exemplar picture")
@@ -80,10 +88,7 @@ class EmbedJudge:
                 pictures.update((k, p) for k, p in zip(names, option.pictures, strict=True) if k)
         exemplars = {key for _, offered in keys for names in offered for key in names if key}
         vectors = _standardised(self.seen(pictures), sorted(exemplars)) if exemplars else {}
-        return [
-            Answer(q.id, self._weights(shown, offered, vectors))
-            for q, (shown, offered) in zip(questions, keys, strict=True)
-        ]
+        return (self._weights(shown, offered, vectors) for shown, offered in keys)
 
     def _weights(
         self, shown: Sequence[bytes], offered: Sequence[Sequence[bytes]], vectors: Vectors

@@ -250,8 +250,9 @@ class JudgedCellRow(Row):
 
 
 class PictureRow(Row):
-    """One picture of the report. ``picture`` is its key in the mapping given to `site.write`.
+    """One picture of the report, or evidence in words, whose ``picture`` is empty.
 
+    ``picture`` is a key in the mapping given to `site.write`.
     ``answer`` is the trigger itself, ``evidence`` what ``tool`` showed, ``clean`` and ``triggered``
     the two sides of the gallery. ``file`` is filled in when the folder is written.
     """
@@ -264,6 +265,7 @@ class PictureRow(Row):
     caption: str = ""
     file: str = ""
     map: bool = Field(False, description="a heat map; no judge saw it as it is")
+    texts: list[str] = Field(default_factory=list, description="the evidence in words, best first")
 
 
 class Report(Row):

@@ -46,13 +46,18 @@ def write(report: Report, pictures: Mapping[str, NDArray[Any]], out: Path, besid
         raise InputError(f"{out}: holds something that is not a report; name a new folder")
     files, sizes = {}, {}
     for row in report.gallery:
+        if not row.picture and row.texts:
+            continue
         if row.picture not in pictures:
             raise InputError(f"report: the gallery names the picture {row.picture!r}, which was not given")
         if row.picture not in files:
             array = _flat(row.picture, pictures[row.picture])
             files[row.picture] = (_file_name(row.picture), images.png(array))
             sizes[files[row.picture][0]] = (array.shape[1], array.shape[0])
-    gallery = [row.model_copy(update={"file": files[row.picture][0]}) for row in report.gallery]
+    gallery = [
+        row.model_copy(update={"file": files[row.picture][0]}) if row.picture in files else row
+        for row in report.gallery
+    ]
     report = report.model_copy(update={"gallery": gallery})
     content = {
         "index.html": html(report, sizes, beside).encode(),

@@ -90,12 +90,15 @@ def _form(tool: Any, e: Evidence, pictures: int) -> list[str]:
     maps, alphas = e.heatmaps, e.alphas
     if tool.emits == "images" and len(e.images) != pictures:
         wrong.append(f"{pictures} pictures were asked for, {len(e.images)} shown")
+    if tool.emits == "texts" and len(e.texts) != pictures:
+        wrong.append(f"{pictures} texts were asked for, {len(e.texts)} shown")
     if tool.emits == "heatmaps" and (maps is None or maps.shape != (TRIGGERED, SIDE, SIDE) or maps.dtype != np.float32):
         wrong.append(f"one float32 map of {SIDE}x{SIDE} per triggered picture is expected")
     if alphas is not None and (alphas.dtype != np.uint8 or alphas.shape != e.images.shape[:3]):
         wrong.append(f"alphas are {alphas.dtype} {alphas.shape}, pictures {e.images.shape}: one uint8 per pixel")
-    if e.scores and (len(e.scores) != len(e.images) or not np.isfinite(e.scores).all()):
-        wrong.append("scores must be finite, one per picture")
+    shown = len(e.texts) if tool.emits == "texts" else len(e.images)
+    if e.scores and (len(e.scores) != shown or not np.isfinite(e.scores).all()):
+        wrong.append("scores must be finite, one per picture (or text)")
     elif list(e.scores) != sorted(e.scores, reverse=True):
         wrong.append("the best picture comes first, so scores must not rise")
     try:
@@ -122,6 +125,6 @@ def _bytes(evidence: list[Evidence]) -> list[bytes]:
     rows = []
     for e in evidence:
         arrays = [a for a in (e.images, e.alphas, e.heatmaps) if a is not None]
-        text = canonical([list(map(float, e.scores)), dict(e.notes)])
+        text = canonical([list(map(float, e.scores)), dict(e.notes), list(e.texts)])
         rows.append(b"".join(a.tobytes() for a in arrays) + text.encode())
     return rows

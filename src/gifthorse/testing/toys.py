@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ToolError
 from ..models.classifier import Classifier
+from ..models.generator import ConvGenerator, GeneratorRecipe
 from ..rng import generator
 from ..tools.protocol import Bank, Subject
 from ..types import Need, Task
@@ -26,6 +27,8 @@ NEED_OF = {
     "twin": Need.TWIN,
     "triggered": Need.TRIGGERED,
     "bank": Need.BANK,
+    "generator": Need.GENERATOR,
+    "words": Need.WORDS,
     "answer": Need.ANSWER,
     "answer_masks": Need.ANSWER,
 }
@@ -85,6 +88,22 @@ class _ToyTokens(nn.Module):
         return self.head(self.features(x))
 
 
+def toy_generator(seed: int = 0) -> ConvGenerator:
+    """A generator with random weights and latents, 16 pixels wide."""
+    with torch.random.fork_rng():
+        torch.random.manual_seed(seed)
+        net = ConvGenerator(GeneratorRecipe(latent=4, widths=(6, 4)), 12)
+        net.table.normal_()
+    return net.eval().requires_grad_(False)
+
+
+def toy_words(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Unit vectors ``(n, 12)`` that depend on the letters of each text only."""
+    vectors = np.stack([generator(0, "toy words", text).standard_normal(12) for text in texts])
+    out: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return out
+
+
 class SealedSubject(Subject):
     """A subject that raises `ToolError` where a tool touches a part that it did not declare."""
 
@@ -117,6 +136,8 @@ def toy_subject(
         "twin": model(seed + 1),
         "triggered": {t.id: pictures(TRIGGERED, "triggered", t.id) for t in tasks},
         "bank": Bank(tuple(f"object {i}" for i in range(24)), pictures(24, "bank")),
+        "generator": toy_generator(seed),
+        "words": toy_words,
         "answer": {t.id: pictures(4, "answer", t.id) for t in tasks},
         "answer_masks": {t.id: pictures(TRIGGERED, "masks", t.id)[..., 0] < 50 for t in tasks},
     }

@@ -55,6 +55,8 @@ def _network(whose: str, model: Classifier) -> dict[str, str]:
 
 
 def _hash(value: Any) -> str:
+    if isinstance(value, torch.nn.Module):
+        value = value.state_dict()
     if isinstance(value, torch.Tensor):
         value = value.numpy()
     if isinstance(value, np.ndarray):

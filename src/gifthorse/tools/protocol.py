@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from ..errors import ToolError
 from ..models.classifier import Classifier
+from ..models.generator import Generator
+from ..models.words import Words
 from ..types import Emits, Evidence, Family, Need, Pictures, Task
 
 
@@ -37,6 +39,8 @@ class Subject:
         twin: the clean twin.
         triggered: for each task id triggered pictures ``(n, h, w, 3)`` uint8, footprint not shown.
         bank: pictures of single objects.
+        generator: draws pictures from latents; trained on the bank, knows no network of the suite.
+        words: texts -> unit vectors.
         answer: for each task id the trigger's own renderings; sentinels only.
         answer_masks: for each task id ``(n, h, w)`` bool footprints of `triggered`; sentinels only.
     """
@@ -48,6 +52,8 @@ class Subject:
     twin: Classifier | None = None
     triggered: Mapping[str, Pictures] | None = None
     bank: Bank | None = None
+    generator: Generator | None = None
+    words: Words | None = None
     answer: Mapping[str, Pictures] | None = None
     answer_masks: Mapping[str, NDArray[np.bool_]] | None = None
 
@@ -95,6 +101,26 @@ class Subject:
         if self.twin is None:
             raise ToolError("this tool compares with the clean twin: add Need.TWIN to its needs")
         return self.twin
+
+    def need_generator(self) -> Generator:
+        """The picture generator.
+
+        Raises:
+            ToolError: the tool did not declare `Need.GENERATOR`.
+        """
+        if self.generator is None:
+            raise ToolError("this tool optimises a generator: add Need.GENERATOR to its needs")
+        return self.generator
+
+    def need_words(self) -> Words:
+        """The word encoder.
+
+        Raises:
+            ToolError: the tool did not declare `Need.WORDS`.
+        """
+        if self.words is None:
+            raise ToolError("this tool reads words: add Need.WORDS to its needs")
+        return self.words
 
     def need_answer(self) -> Mapping[str, Pictures]:
         """The trigger's own renderings for each task.
