@@ -46,6 +46,7 @@ QUICK = {
     "adv-patch": {"steps": 4, "trials": 2},
     "tabor": {"steps": 4, "trials": 2},
     "exemplars": {"first": 1, "shortlist": 6, "trials": 2},
+    "style-search": {"library": 6, "scenes": 2, "shortlist": 4, "rounds": 1, "children": 2, "fresh": 2},
     "snafue": {"steps": 4, "synthetic": 3, "shortlist": 6, "trials": 2},
     "integrated-gradients": {"n_steps": 5},
     "occlusion": {"window": 24, "stride": 16},

@@ -27,6 +27,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "feature-vis": "gifthorse.tools.synthesis.feature_vis:FeatureVis",
         "adv-patch": "gifthorse.tools.synthesis.adv_patch:AdversarialPatch",
         "tabor": "gifthorse.tools.synthesis.tabor:Tabor",
+        "style-search": "gifthorse.tools.synthesis.style_search:StyleSearch",
         "snafue": "gifthorse.tools.retrieval.snafue:Snafue",
         "exemplars": "gifthorse.tools.retrieval.exemplars:Exemplars",
     },
