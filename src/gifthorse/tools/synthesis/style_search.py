@@ -95,7 +95,7 @@ class StyleSearch:
         draw = torch_generator(bench.seed, self.name, "breed", task.id)
         rise = bench.rises(short, task, 2 * self.fresh, draw)[0]
         order = rise.argsort(descending=True, stable=True)
-        islands = [short[order[i :: pictures][: self.keep]] for i in range(pictures)]
+        islands = [short[order[i::pictures][: self.keep]] for i in range(pictures)]
         for step in range(self.rounds):
             grown = [join(some, self._children(some, 0.75**step, draw)) for some in islands]
             rise = bench.rises(join(*grown), task, self.fresh, draw)[0]
@@ -133,7 +133,7 @@ class _Bench:
         self.slack = side - self.size + 1
 
     def survey(self, sheets: Tensor, source: int | None) -> Tensor:
-        """``(library, classes)`` the suspect's mean confidence in each class; pictures of a class do not count for it."""
+        """``(library, classes)`` the suspect's mean confidence in each class, over pictures of other classes."""
         draw = torch_generator(self.seed, self.tool.name, "survey", -1 if source is None else source)
         fits = torch.ones_like(self.labels, dtype=torch.bool) if source is None else self.labels == source
         scenes, seen = self._scenes(fits, self.tool.scenes, f"of source class {source}", draw)
