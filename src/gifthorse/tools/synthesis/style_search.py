@@ -79,7 +79,7 @@ class StyleSearch:
             raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
         with working_copy(subject.model) as suspect, working_copy(twin) as honest:
             bench = _Bench(self, subject, (suspect, honest), seed)
-            recipes = random_recipes(self.library, torch_generator(seed, self.name, "library"))
+            recipes = random_recipes(max(self.library, pictures), torch_generator(seed, self.name, "library"))
             sheets = bench.renderer(recipes)
             first: dict[int | None, Tensor] = {}
             out = []
