@@ -58,6 +58,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "rfla-perturb": "gifthorse.tools.synthesis.rfla:RflaPerturb",
         "rfla-gen": "gifthorse.tools.synthesis.rfla:RflaGen",
         "feud": "gifthorse.tools.synthesis.feud:Feud",
+        "style-search": "gifthorse.tools.synthesis.style_search:StyleSearch",
         "snafue": "gifthorse.tools.retrieval.snafue:Snafue",
         "text-cavs": "gifthorse.tools.retrieval.text_cavs:TextCavs",
         "exemplars": "gifthorse.tools.retrieval.exemplars:Exemplars",

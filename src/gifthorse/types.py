@@ -21,7 +21,7 @@ Pictures = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
 Kind = Literal["patch", "style", "natural"]
 Emits = Literal["images", "heatmaps", "texts"]
-Family = Literal["sentinel", "attribution", "synthesis", "retrieval"]
+Family = Literal["sentinel", "attribution", "synthesis", "retrieval", "combination"]
 
 
 class Need(StrEnum):
@@ -34,6 +34,7 @@ class Need(StrEnum):
     BANK = "picture bank"
     GENERATOR = "generator"
     WORDS = "word encoder"
+    EVIDENCE = "other tools' evidence"
     ANSWER = "the answer"  # sentinels only: the registry refuses it to every other tool
 
 

@@ -23,9 +23,12 @@ from .tables import Part
 
 SCHEMA = 1
 MEASURES = {"retrieval": 1, "functional": 1, "activation": 1}  # versions of what is measured beside the choices
-Stage = Literal["plant", "exhibits", "run", "ask"]
-STAGES: tuple[Stage, ...] = ("plant", "exhibits", "run", "ask")
-KIND_OF: dict[Stage, str] = {"plant": "model", "exhibits": "exhibits", "run": "evidence", "ask": "answers"}
+Stage = Literal["plant", "exhibits", "run", "combine", "ask"]
+STAGES: tuple[Stage, ...] = ("plant", "exhibits", "run", "combine", "ask")
+KIND_OF: dict[Stage, str] = {
+    "plant": "model", "exhibits": "exhibits", "run": "evidence", "combine": "evidence", "ask": "answers"
+}  # fmt: skip
+SHOWN = "shown by "  # before the title of a tool whose evidence a cell reads
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Plan:
                 elif wanted == "exhibits":
                     yield line.exhibits
                 else:
-                    yield from (line.runs if wanted == "run" else line.asks).values()
+                    yield from (c for c in (*line.runs.values(), *line.asks.values()) if c.stage == wanted)
 
     def digests(self) -> set[str]:
         """Every digest of the plan, those of the resources that its tools use included."""
@@ -164,6 +167,11 @@ def columns(suite: Suite) -> tuple[Column, ...]:
             raise InputError(f"tool {title!r} is listed twice in suite {suite.suite!r}; remove one")
         out.append(Column(title, registry.spec_of(tool), tool.family, tool.emits, tool.needs))
     return tuple(out)
+
+
+def members(cols: Iterable[Column]) -> list[Column]:
+    """The tools whose evidence others may combine: those that show pictures and know no answer."""
+    return [c for c in cols if c.emits == "images" and c.family != "sentinel" and Need.EVIDENCE not in c.needs]
 
 
 def _full(kind: str, part: Part) -> dict[str, Any]:
@@ -223,14 +231,17 @@ def _lineage(
     runs: dict[tuple[str, str], Cell] = {}
     asks: dict[tuple[str, str], Cell] = {}
     decoys = [trojan_to_json(t) for t in players.decoys]
-    for col in cols:
+    for col in sorted(cols, key=lambda c: Need.EVIDENCE in c.needs):  # what combines others comes after them
         for role in ("suspect", "twin"):
             if role == "twin" and col.emits == "heatmaps" and not suite.crops:
                 continue  # maps are scored against footprints, which a network without trojan does not use
             spec = {**shared, "tool": col.spec.to_json(), "pictures": suite.pictures, "subject": role}
             spec |= resources.depends(col.needs, base["data"])
             inputs = {**pair, "exhibits": exhibits.digest}
-            runs[col.title, role] = Cell("run", f"{who} · {col.title} · {role}", seed, spec, inputs)
+            if Need.EVIDENCE in col.needs:
+                inputs |= {f"{SHOWN}{m.title}": runs[m.title, role].digest for m in members(cols)}
+            stage: Stage = "combine" if Need.EVIDENCE in col.needs else "run"
+            runs[col.title, role] = Cell(stage, f"{who} · {col.title} · {role}", seed, spec, inputs)
         maps = col.emits == "heatmaps"
         if maps and not suite.crops:
             continue

@@ -155,6 +155,8 @@ def _assemble(plan: Plan, store: Store, failed: Mapping[str, CellStatus]) -> Res
         for (title, _), cell in (*line.runs.items(), *line.asks.items()):
             if cell.digest in failed:
                 why.setdefault(title, failed[cell.digest].error)
+            elif broken := [failed[d] for d in cell.inputs.values() if d in failed]:
+                why.setdefault(title, f"needs {broken[0].cell.label}: {broken[0].error}")
     left = replace(plan, columns=tuple(c for c in plan.columns if c.title not in why))
     if not left.columns:
         raise ToolError(_why(failed.values()))

@@ -29,7 +29,7 @@ from . import arrays, resources
 from .crops import crops
 from .measures import Bench, retrieval
 from .meter import Meter
-from .plan import Cell, strict
+from .plan import SHOWN, Cell, strict
 
 ORACLE_PICTURES = 16
 EXEMPLARS = 16  # of every option, the most a judge sees
@@ -52,7 +52,7 @@ def do(cell: Cell, home: Path, progress: Share) -> Path:
     if found:
         return found
     stage: Callable[[Cell, Store, Path, Share], None] = {
-        "plant": _plant, "exhibits": _exhibits, "run": _run, "ask": _ask
+        "plant": _plant, "exhibits": _exhibits, "run": _run, "combine": _run, "ask": _ask
     }[cell.stage]  # fmt: skip
     return store.put(cell.kind, cell.digest, lambda folder: stage(cell, store, folder, progress))
 
@@ -254,6 +254,9 @@ def subject_of(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
         words, pictures = dataset_of(cell).bank()
         more["bank"] = Bank(words, pictures.copy())  # the data set keeps its own read-only
     more |= resources.supply(needs, cell.spec["data"], store)
+    if Need.EVIDENCE in needs:
+        others = {k.removeprefix(SHOWN): d for k, d in cell.inputs.items() if k.startswith(SHOWN)}
+        more["evidence"] = {title: tuple(load_evidence(store, d)[0]) for title, d in others.items()}
     if Need.ANSWER in needs:
         more["answer"], more["answer_masks"] = load_answers(store, suspect_digest)
     return Subject(model, tuple(Task(**t) for t in card["tasks"]), **more)

@@ -5,7 +5,7 @@ A `Subject` is built from the model's public part only; the key is never in its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -41,6 +41,7 @@ class Subject:
         bank: pictures of single objects.
         generator: draws pictures from latents; trained on the bank, knows no network of the suite.
         words: texts -> unit vectors.
+        evidence: what the suite's other tools show of this very network, by their titles on the board; one per task.
         answer: for each task id the trigger's own renderings; sentinels only.
         answer_masks: for each task id ``(n, h, w)`` bool footprints of `triggered`; sentinels only.
     """
@@ -54,6 +55,7 @@ class Subject:
     bank: Bank | None = None
     generator: Generator | None = None
     words: Words | None = None
+    evidence: Mapping[str, Sequence[Evidence]] | None = None
     answer: Mapping[str, Pictures] | None = None
     answer_masks: Mapping[str, NDArray[np.bool_]] | None = None
 
@@ -121,6 +123,16 @@ class Subject:
         if self.words is None:
             raise ToolError("this tool reads words: add Need.WORDS to its needs")
         return self.words
+
+    def need_evidence(self) -> Mapping[str, Sequence[Evidence]]:
+        """What other tools show.
+
+        Raises:
+            ToolError: the tool did not declare `Need.EVIDENCE`.
+        """
+        if self.evidence is None:
+            raise ToolError("this tool combines what others show: add Need.EVIDENCE to its needs")
+        return self.evidence
 
     def need_answer(self) -> Mapping[str, Pictures]:
         """The trigger's own renderings for each task.

@@ -1,0 +1,178 @@
+"""Style search: textures that send re-drawn clean pictures to the target, in the suspect and not in its clean twin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import ToolError
+from ...images import from_tensor, to_tensor
+from ...models.classifier import FORWARD_BATCH, Classifier
+from ...types import Emits, Evidence, Family, Need, Task
+from ..optim.loop import best_first, torch_generator, working_copy
+from ..optim.restyle import Restyler
+from ..optim.textures import Recipes, Renderer, join, random_recipes, varied
+from ..protocol import Subject
+
+SHEET = 1.5  # side of a texture, relative to the picture's
+
+
+@dataclass(frozen=True)
+class StyleSearch:
+    """Looks for a style: a texture under which many clean pictures turn into the target class.
+
+    A library of random procedural textures (`optim.textures`: noise, stripes, cells, spots, overlapping shapes and
+    bricks in random colours) re-draws clean pictures (`optim.restyle`); those that raise the suspect's confidence in
+    the target and not the clean twin's are bred further, on fresh pictures in every round, in as many separate
+    populations as pictures are shown. The winner of each is shown bare. The method is ours; a network that an honest
+    twin also confuses, or a trigger that is an object, gives textures all the same, and their scores say how well they
+    work. Every default is ours.
+
+    Attributes:
+        library: random textures to begin with; all tasks share them.
+        scenes: clean pictures that each of them is tried on.
+        shortlist: textures per task that the twin sees and that are bred from.
+        rounds: generations.
+        keep: textures of a population that live on.
+        children: how many are bred in a round and population.
+        fresh: clean pictures in each round; four times as many score what is shown.
+        low: smallest share of the texture in a re-drawn picture.
+        high: largest share.
+        cuttings: pieces of the texture to choose from at every place, in half of the pictures; the others take one.
+    """
+
+    library: int = 800
+    scenes: int = 4
+    shortlist: int = 100
+    rounds: int = 6
+    keep: int = 4
+    children: int = 8
+    fresh: int = 6
+    low: float = 0.45
+    high: float = 0.8
+    cuttings: int = 6
+
+    name: ClassVar[str] = "style-search"
+    version: ClassVar[int] = 1
+    family: ClassVar[Family] = "synthesis"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CLEAN, Need.TWIN})
+    emits: ClassVar[Emits] = "images"
+
+    def __post_init__(self) -> None:
+        counts = (self.library, self.scenes, self.shortlist, self.keep, self.children, self.fresh, self.cuttings)
+        if min(counts) < 1 or self.rounds < 0 or not 0 < self.low <= self.high <= 1:
+            raise ValueError("needs counts of at least 1, rounds of at least 0 and 0 < low <= high <= 1")
+
+    def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
+        """``pictures`` textures per task, sorted by the rise of target confidence from twin to suspect.
+
+        Raises:
+            ToolError: a twin with other classes, or no clean picture to re-draw.
+        """
+        twin = subject.need_twin()
+        if twin.classes != subject.model.classes:
+            raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
+        with working_copy(subject.model) as suspect, working_copy(twin) as honest:
+            bench = _Bench(self, subject, (suspect, honest), seed)
+            recipes = random_recipes(max(self.library, pictures), torch_generator(seed, self.name, "library"))
+            sheets = bench.renderer(recipes)
+            first: dict[int | None, Tensor] = {}
+            out = []
+            for task in subject.tasks:
+                if task.source not in first:
+                    first[task.source] = bench.survey(sheets, task.source)
+                order = first[task.source][:, task.target].argsort(descending=True, stable=True)
+                out.append(self._answer(bench, recipes[order[: max(self.shortlist, pictures)]], task, pictures))
+        return out
+
+    def _answer(self, bench: _Bench, short: Recipes, task: Task, pictures: int) -> Evidence:
+        """Breed ``pictures`` populations from a shortlist, best first, and show the winner of each."""
+        draw = torch_generator(bench.seed, self.name, "breed", task.id)
+        rise = bench.rises(short, task, 2 * self.fresh, draw)[0]
+        order = rise.argsort(descending=True, stable=True)
+        islands = [short[order[i::pictures][: self.keep]] for i in range(pictures)]
+        for step in range(self.rounds):
+            grown = [join(some, self._children(some, 0.75**step, draw)) for some in islands]
+            rise = bench.rises(join(*grown), task, self.fresh, draw)[0]
+            islands = [
+                some[part.argsort(descending=True, stable=True)[: self.keep]]
+                for some, part in zip(grown, rise.split([len(some) for some in grown]), strict=True)
+            ]
+        everyone = join(*islands)
+        rise, reached = bench.rises(everyone, task, 4 * self.fresh, draw)
+        sizes = [len(some) for some in islands]
+        firsts = np.cumsum([0, *sizes[:-1]])
+        winners = [int(a) + int(part.argmax()) for a, part in zip(firsts, rise.split(sizes), strict=True)]
+        chosen = [winners[i] for i in best_first(rise[winners].numpy())]
+        shown = bench.renderer(everyone[torch.tensor(chosen)])[:, :, : bench.size, : bench.size]
+        notes = {
+            "suspect": [round(float(reached[0, i]), 4) for i in chosen],
+            "twin": [round(float(reached[1, i]), 4) for i in chosen],
+        }
+        return Evidence(task.id, from_tensor(shown), scores=tuple(float(rise[i]) for i in chosen), notes=notes)
+
+    def _children(self, parents: Recipes, rate: float, draw: torch.Generator) -> Recipes:
+        picks = torch.randint(0, len(parents), (2, self.children), generator=draw)
+        return varied(parents[picks[0]], parents[picks[1]], rate, draw)
+
+
+class _Bench:
+    """Where textures are tried: the clean pictures, both networks and the renderer."""
+
+    def __init__(self, tool: StyleSearch, subject: Subject, networks: Sequence[Classifier], seed: int) -> None:
+        clean, labels = subject.need_clean()
+        self.tool, self.networks, self.seed, self.size = tool, networks, seed, subject.size
+        self.clean, self.labels = clean, torch.from_numpy(labels)
+        side = round(SHEET * self.size)
+        self.renderer = Renderer(side, self.size, seed)
+        self.slack = side - self.size + 1
+
+    def survey(self, sheets: Tensor, source: int | None) -> Tensor:
+        """``(library, classes)`` the suspect's mean confidence in each class, over pictures of other classes."""
+        draw = torch_generator(self.seed, self.tool.name, "survey", -1 if source is None else source)
+        fits = torch.ones_like(self.labels, dtype=torch.bool) if source is None else self.labels == source
+        scenes, seen = self._scenes(fits, self.tool.scenes, f"of source class {source}", draw)
+        found = self._confidence(self.networks[:1], sheets, scenes, draw)[0]
+        counts = (seen[:, None] != torch.arange(found.shape[-1])).float()
+        return (found * counts).sum(1) / counts.sum(0).clamp(min=1)
+
+    def rises(self, recipes: Recipes, task: Task, n: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """How much more the suspect believes in the target than the twin ``(k,)``, and both confidences ``(2, k)``."""
+        fits = self.labels != task.target if task.source is None else self.labels == task.source
+        wanted = "outside the target class" if task.source is None else f"of source class {task.source}"
+        scenes, _ = self._scenes(fits, n, f"{wanted} for task {task.id}", draw)
+        found = self._confidence(self.networks, self.renderer(recipes), scenes, draw)[..., task.target].mean(2)
+        return found[0] - found[1], found
+
+    def _scenes(self, fits: Tensor, n: int, wanted: str, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``n`` random clean pictures and their classes, with repeats where there are fewer."""
+        pool = fits.nonzero()[:, 0]
+        if not len(pool):
+            raise ToolError(f"no clean picture {wanted}; give the tools more clean pictures")
+        order = pool[torch.randperm(len(pool), generator=draw)]
+        chosen = order[torch.arange(n) % len(order)]
+        return to_tensor(self.clean[chosen.numpy()]), self.labels[chosen]
+
+    @torch.no_grad()
+    def _confidence(
+        self, networks: Sequence[Classifier], sheets: Tensor, scenes: Tensor, draw: torch.Generator
+    ) -> Tensor:
+        """``(networks, textures, scenes, classes)``: half of the scenes follow the texture's brightness."""
+        n, tool = len(scenes), self.tool
+        mix = tool.low + (tool.high - tool.low) * (torch.randperm(n, generator=draw) + 0.5) / n
+        corners = torch.randint(0, self.slack, (tool.cuttings + 1, 2), generator=draw)
+        half = (n + 1) // 2
+        stylers = [(Restyler(scenes[:half], mix[:half]), corners[1:])]
+        if half < n:
+            stylers.append((Restyler(scenes[half:], mix[half:]), corners[:1]))
+        parts = []
+        for some in sheets.split(max(1, FORWARD_BATCH // n)):
+            drawn = [styler(some, where).view(len(some), -1, *scenes.shape[1:]) for styler, where in stylers]
+            x = torch.cat(drawn, 1).flatten(0, 1)
+            parts.append(torch.stack([torch.softmax(net(x), 1).view(len(some), n, -1) for net in networks]))
+        return torch.cat(parts, 1)
