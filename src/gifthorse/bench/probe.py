@@ -89,6 +89,8 @@ def probe(planted: Planted, tool: str, home: Path, pictures: int = 6, target: st
     component = registry.build("tool", tool)
     if Need.ANSWER in component.needs:
         raise InputError(f"tool {tool!r} is shown the answer, so it cannot probe; see `gifthorse list tool`")
+    if Need.EVIDENCE in component.needs:
+        raise InputError(f"tool {tool!r} combines what others show; run it in a suite with `gifthorse bench run`")
     audit = planted.audited()
     card = checkpoint.read_card(planted.entry.path)
     if card.get("role") != "suspect":

@@ -15,7 +15,7 @@ from ..models.classifier import Classifier
 from ..models.generator import ConvGenerator, GeneratorRecipe
 from ..rng import generator
 from ..tools.protocol import Bank, Subject
-from ..types import Need, Task
+from ..types import Evidence, Need, Task
 
 SIDE = 64
 CLASSES = ("red", "green", "blue", "grey")
@@ -29,6 +29,7 @@ NEED_OF = {
     "bank": Need.BANK,
     "generator": Need.GENERATOR,
     "words": Need.WORDS,
+    "evidence": Need.EVIDENCE,
     "answer": Need.ANSWER,
     "answer_masks": Need.ANSWER,
 }
@@ -138,6 +139,7 @@ def toy_subject(
         "bank": Bank(tuple(f"object {i}" for i in range(24)), pictures(24, "bank")),
         "generator": toy_generator(seed),
         "words": toy_words,
+        "evidence": {name: tuple(Evidence(t.id, pictures(4, name, t.id)) for t in tasks) for name in ("one", "two")},
         "answer": {t.id: pictures(4, "answer", t.id) for t in tasks},
         "answer_masks": {t.id: pictures(TRIGGERED, "masks", t.id)[..., 0] < 50 for t in tasks},
     }
