@@ -144,7 +144,7 @@ def test_neural_cleanse_finds_how_small_the_trigger_is() -> None:
 
 
 def test_a_transform_is_the_tint_that_fires_the_target() -> None:
-    (blue,) = FeatureRE(steps=80, trials=4, wide=0.3).run(subject(BLUE), 3, 0)
+    (blue,) = FeatureRE(steps=80, trials=4, restarts=1, wide=0.3).run(subject(BLUE), 3, 0)
     assert redness(blue.images) < -25
     assert blue.scores[0] > 0.5
     assert blue.notes["change"] < 0.25
@@ -240,7 +240,7 @@ class Bent(OracleNet):
 
 class Dead(OracleNet):
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        return super().features(x * 0) + x.mean() * 0
+        return torch.zeros(len(x), 4) + 0 * x.mean((1, 2, 3))[:, None]
 
 
 def broken() -> nn.Module:
@@ -392,7 +392,10 @@ def test_neural_cleanse_weight_follows_the_rule_of_its_authors() -> None:
     cost, ups, downs, run, best, since, rose, fell = 0.0, 0, 0, 0, math.inf, 0, False, False
     for step, (hit, size) in enumerate(zip(hits, sizes, strict=True)):
         rule.note(
-            torch.tensor([0]), torch.tensor([float(hit)]), torch.tensor([size]).float(), [torch.full((1, 1), step)] * 2
+            torch.tensor([0]),
+            torch.tensor([float(hit)]),
+            torch.tensor([size]).float(),
+            [torch.full((1, 1), float(step))] * 2,
         )
         run = run + 1 if hit else 0
         since += 1
@@ -499,4 +502,4 @@ def test_classes_are_ranked_by_the_size_of_their_trigger() -> None:
 
 
 def test_squash_reaches_both_ends() -> None:
-    assert torch.allclose(squash(torch.tensor([-9.0, 0.0, 9.0])), torch.tensor([0.0, 0.5, 1.0]))
+    assert torch.allclose(squash(torch.tensor([-9.0, 0.0, 9.0])), torch.tensor([0.0, 0.5, 1.0]), atol=1e-6)

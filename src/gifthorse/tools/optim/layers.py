@@ -32,10 +32,6 @@ def activations(net: Classifier, layer: str) -> Iterator[Callable[[Tensor], Tens
         _features_and_head(net)
         yield net.features
         return
-    modules = dict(net.net.named_modules())
-    if layer not in modules:
-        known = [n for n, m in modules.items() if n and not isinstance(m, nn.Identity)]
-        raise ToolError(f"the network has no layer {layer!r}; it has {', '.join(known[:12])}")
     held: list[Tensor] = []
 
     def stop(module: nn.Module, args: Any, output: Any) -> None:
@@ -50,7 +46,7 @@ def activations(net: Classifier, layer: str) -> Iterator[Callable[[Tensor], Tens
             return out.flatten(2).mean(2) if out.ndim > 2 else out
         raise ToolError(f"the forward does not pass through layer {layer!r}; name another")
 
-    handle = modules[layer].register_forward_hook(stop)
+    handle = _module(net, layer).register_forward_hook(stop)
     try:
         yield reach
     finally:
@@ -87,6 +83,9 @@ def unit_slopes(net: Classifier, layer: str, probes: Tensor, targets: Tensor) ->
         layer: name of a module whose output is ``(n, units, ...)``.
         probes: ``(n, 3, h, w)`` pictures.
         targets: ``(targets,)`` classes.
+
+    Raises:
+        ToolError: no such layer, or the forward does not pass through it just once.
     """
     held: list[Tensor] = []
 
@@ -94,7 +93,7 @@ def unit_slopes(net: Classifier, layer: str, probes: Tensor, targets: Tensor) ->
         held.append(output.detach().requires_grad_())
         return held[0]
 
-    handle = net.net.get_submodule(layer).register_forward_hook(keep)
+    handle = _module(net, layer).register_forward_hook(keep)
     try:
         with torch.enable_grad():
             logits = net(probes)
@@ -105,6 +104,15 @@ def unit_slopes(net: Classifier, layer: str, probes: Tensor, targets: Tensor) ->
     finally:
         handle.remove()
     return torch.stack([(r.flatten(2).sum(2) if r.ndim > 2 else r).mean(0) for r in rows])
+
+
+def _module(net: Classifier, layer: str) -> nn.Module:
+    """The module of a name."""
+    modules = dict(net.net.named_modules())
+    if layer not in modules:
+        known = [n for n, m in modules.items() if n and not isinstance(m, nn.Identity)]
+        raise ToolError(f"the network has no layer {layer!r}; it has {', '.join(known[:12])}")
+    return modules[layer]
 
 
 def _features_and_head(net: Classifier) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

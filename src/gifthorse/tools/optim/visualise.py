@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -158,17 +159,14 @@ def show_units(
     check_targets(subject)
     tasks, weight, made = subject.tasks, views.twin, pictures * spare
     targets = target_rows(tasks, made)
-    with (
-        working_copy(subject.model) as net,
-        honest_copy(subject, weight) as honest,
-        activations(net, layer) as units,
-    ):
-        classes = torch.tensor([t.target for t in tasks])
+    classes = torch.tensor([t.target for t in tasks])
+    with working_copy(subject.model) as net, honest_copy(subject, weight) as honest, ExitStack() as stack:
         slopes = _slopes(net, layer, classes, seed)
         lead = slopes if honest is None else slopes - weight * _slopes(honest, layer, classes, seed)
         order = lead.argsort(dim=1, descending=True, stable=True)
         chosen = order.repeat(1, -(-made // order.shape[1]))[:, :made].flatten()
         slope = slopes.repeat_interleave(made, 0).gather(1, chosen[:, None])[:, 0]
+        units = stack.enter_context(activations(net, layer))  # from here on the forward stops there
 
         def merit(seen: Tensor, part: Any) -> Tensor:
             share = slope[part] * units(seen).gather(1, chosen[part][:, None])[:, 0]
