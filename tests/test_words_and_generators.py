@@ -174,7 +174,8 @@ def test_ranks_and_scales() -> None:
 
 
 def colour(e: Evidence) -> NDArray[np.float64]:
-    return np.asarray(e.images.mean((0, 1, 2)))
+    """Mean colour of the picture that works best; another may have started where no gradient reaches it."""
+    return np.asarray(e.images[0].mean((0, 1)))
 
 
 @pytest.mark.parametrize("tool", [RflaPerturb(steps=40, lr=0.1), RflaGen(steps=40, lr=0.1)])
@@ -195,9 +196,9 @@ def test_the_disguise_keeps_out_what_an_honest_network_calls_the_target() -> Non
         both.net.weight[0, 3] = 6.0
     given = subject(model=both, twin=classifier("yellow", "blue", "green"), tasks=TASKS[:1])
     plain, hidden = (
-        colour(RflaPerturb(steps=40, lr=0.1, disguise=w, definite=0.0).run(given, 2, 0)[0]) for w in (0.0, 8.0)
+        colour(RflaPerturb(steps=40, lr=0.1, disguise=w, definite=0.0).run(given, 2, 0)[0]) for w in (0.0, 0.2)
     )
-    assert hidden[1] < plain[1] - 20
+    assert hidden[1] < plain[1] - 40
 
 
 class Ordered(Painter):
