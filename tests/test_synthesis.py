@@ -91,9 +91,10 @@ def subject(*targets: int, net: nn.Module | None = None, **parts: Any) -> Subjec
 
 
 def redness(images: np.ndarray, alphas: np.ndarray | None = None) -> float:
-    """Red minus blue, in grey levels and as far as it is pasted, of the pixels where it is largest: a 6x6 square's."""
+    """Red minus blue in grey levels: the mean under a mask, else of as many of the strongest pixels as a square has."""
     gap = images[..., 0].astype(float) - images[..., 2]
-    gap *= 1 if alphas is None else alphas / max(1, alphas.max())
+    if alphas is not None and (alphas == 255).mean() < 0.3:  # a mask, not the disc of a patch
+        return float((gap * alphas).sum() / max(1, alphas.sum()))
     return float(gap.flatten()[np.argsort(-np.abs(gap).flatten())[: 36 * len(images)]].mean())
 
 
