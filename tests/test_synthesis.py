@@ -31,7 +31,7 @@ from gifthorse.tools.synthesis.cppn import Cppn, CppnInner
 from gifthorse.tools.synthesis.feature_re import FeatureRE, restyled, start_transforms
 from gifthorse.tools.synthesis.feature_vis import FeatureVis
 from gifthorse.tools.synthesis.feature_vis_inner import FeatureVisInner
-from gifthorse.tools.synthesis.neural_cleanse import NeuralCleanse, Rule, Search, squash, stamped
+from gifthorse.tools.synthesis.neural_cleanse import NeuralCleanse, Rule, Search, stamped
 from gifthorse.tools.synthesis.prototypes import Prototypes, likeness
 from gifthorse.tools.synthesis.tabor import Tabor
 from gifthorse.types import Need, Task
@@ -500,7 +500,3 @@ def test_classes_are_ranked_by_the_size_of_their_trigger() -> None:
     assert found.order[0] == RED
     assert found.index.argmax() == RED
     assert found.steps == 60 * (4 + 2)
-
-
-def test_squash_reaches_both_ends() -> None:
-    assert torch.allclose(squash(torch.tensor([-9.0, 0.0, 9.0])), torch.tensor([0.0, 0.5, 1.0]), atol=1e-6)
