@@ -31,7 +31,7 @@ from gifthorse.tools.synthesis.cppn import Cppn, CppnInner
 from gifthorse.tools.synthesis.feature_re import FeatureRE, restyled, start_transforms
 from gifthorse.tools.synthesis.feature_vis import FeatureVis
 from gifthorse.tools.synthesis.feature_vis_inner import FeatureVisInner
-from gifthorse.tools.synthesis.neural_cleanse import NeuralCleanse, Rule, Search, squash, stamped
+from gifthorse.tools.synthesis.neural_cleanse import NeuralCleanse, Rule, Search, stamped
 from gifthorse.tools.synthesis.prototypes import Prototypes, likeness
 from gifthorse.tools.synthesis.tabor import Tabor
 from gifthorse.types import Need, Task
@@ -91,9 +91,10 @@ def subject(*targets: int, net: nn.Module | None = None, **parts: Any) -> Subjec
 
 
 def redness(images: np.ndarray, alphas: np.ndarray | None = None) -> float:
-    """Red minus blue, in grey levels and as far as it is pasted, of the pixels where it is largest: a 6x6 square's."""
+    """Red minus blue in grey levels: the mean under a mask, else of as many of the strongest pixels as a square has."""
     gap = images[..., 0].astype(float) - images[..., 2]
-    gap *= 1 if alphas is None else alphas / max(1, alphas.max())
+    if alphas is not None and (alphas == 255).mean() < 0.3:  # a mask, not the disc of a patch
+        return float((gap * alphas).sum() / max(1, alphas.sum()))
     return float(gap.flatten()[np.argsort(-np.abs(gap).flatten())[: 36 * len(images)]].mean())
 
 
@@ -499,7 +500,3 @@ def test_classes_are_ranked_by_the_size_of_their_trigger() -> None:
     assert found.order[0] == RED
     assert found.index.argmax() == RED
     assert found.steps == 60 * (4 + 2)
-
-
-def test_squash_reaches_both_ends() -> None:
-    assert torch.allclose(squash(torch.tensor([-9.0, 0.0, 9.0])), torch.tensor([0.0, 0.5, 1.0]), atol=1e-6)
