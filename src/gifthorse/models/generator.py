@@ -87,7 +87,8 @@ class _Rise(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         scaled = x * (1 + self.gain(z))[:, :, None, None]
-        return F.pixel_shuffle(self.conv(scaled), 2)
+        out: Tensor = F.pixel_shuffle(self.conv(scaled), 2)
+        return out
 
 
 class ConvGenerator(nn.Module):
@@ -137,7 +138,7 @@ def train(
         torch.random.manual_seed(child_seed(seed, "generator", "weights"))
         net = ConvGenerator(recipe, len(goal)).to(memory_format=torch.channels_last)
         latents = _principal(goal, recipe.latent).requires_grad_()
-    groups = [{"params": net.parameters(), "lr": 0.0}, {"params": [latents], "lr": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": net.parameters(), "lr": 0.0}, {"params": [latents], "lr": 0.0}]
     adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
     with torch.enable_grad():
         for step in range(recipe.steps):

@@ -88,7 +88,8 @@ class SentenceEncoder:
         return self._norm(x + more, f"{name}output.LayerNorm")
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
-        return F.linear(x, self._w[f"{name}.weight"], self._w[f"{name}.bias"])
+        out: Tensor = F.linear(x, self._w[f"{name}.weight"], self._w[f"{name}.bias"])
+        return out
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         return F.layer_norm(x, (WIDTH,), self._w[f"{name}.weight"], self._w[f"{name}.bias"], EPSILON)

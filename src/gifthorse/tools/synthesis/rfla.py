@@ -123,7 +123,8 @@ def shrunk(x: Tensor, side: int) -> Tensor:
     if x.shape[-1] == side:
         return x
     if x.shape[-1] % side == 0:
-        return F.avg_pool2d(x, x.shape[-1] // side)
+        out: Tensor = F.avg_pool2d(x, x.shape[-1] // side)
+        return out
     return F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
