@@ -61,7 +61,11 @@ def above_chance(honest: Classifier, x: Tensor, targets: Tensor) -> Tensor:
 
     It is bounded below, so that no method can do well by confusing the twin alone.
     """
-    logits = honest(x)
+    return above_guessing(honest(x), targets)
+
+
+def above_guessing(logits: Tensor, targets: Tensor) -> Tensor:
+    """`above_chance` of the twin's logits."""
     return (math.log(logits.shape[1]) - cross_entropy(logits, targets)).clamp(min=0)
 
 

@@ -19,7 +19,7 @@ from ...types import Emits, Evidence, Family, Need, Task
 from ..optim.loop import GRADIENT_BATCH, best_first, minimise, stack_rows, target_rows, torch_generator, working_copy
 from ..optim.objectives import cross_entropy, pick, scene_pools
 from ..optim.scan import Halving, successive_halving
-from ..optim.twin import above_chance, check_targets, declare_twin, honest_copy
+from ..optim.twin import above_guessing, check_targets, declare_twin, honest_copy
 from ..protocol import Subject
 
 REFERENCE_AREA = 32 * 32
@@ -187,11 +187,13 @@ class Search:
         target = self.targets[rows].repeat_interleave(len(x) // len(rows))
         logits, size = self.net(x), squash(leaves[0]).sum(dim=(1, 2, 3))
         miss = cross_entropy(logits, target)
-        if self.honest is not None:
-            miss = miss + self.tool.twin * above_chance(self.honest, x, target)
+        hit = logits.detach().argmax(dim=1) == target
+        if self.honest is not None:  # what the twin obeys as well has not worked
+            honest = self.honest(x)
+            miss = miss + self.tool.twin * above_guessing(honest, target)
+            hit &= honest.detach().argmax(dim=1) != target
         weight = self.rule.weight[rows] * REFERENCE_AREA / leaves[0][0].numel()
-        hits = (logits.detach().argmax(dim=1) == target).float().view(len(rows), -1).mean(dim=1)
-        self.rule.note(rows, hits, size.detach(), leaves)
+        self.rule.note(rows, hit.float().view(len(rows), -1).mean(dim=1), size.detach(), leaves)
         return miss.view(len(rows), -1).mean(dim=1) + weight * size
 
     def triggers(self) -> tuple[Tensor, Tensor]:
