@@ -133,7 +133,7 @@ class Combined:
         )
         rises = []
         for tried in (pasted, styler(textures, torch.zeros(1, 2, dtype=torch.long))):
-            parts = tried.split(FORWARD_BATCH)
+            parts = torch.split(tried, FORWARD_BATCH)
             sure = [torch.cat([torch.softmax(net(some), 1)[:, task.target] for some in parts]) for net in networks]
             rises.append((sure[0] - sure[1]).view(m, n).mean(1))
         return torch.maximum(*rises)

@@ -145,7 +145,7 @@ class Path:
         start = self.head(baseline)
         step = end.detach() - start
         total = torch.zeros_like(step)
-        for i, row in enumerate(torch.arange(len(x)).repeat_interleave(len(self.points)).split(self.rows)):
+        for i, row in enumerate(torch.split(torch.arange(len(x)).repeat_interleave(len(self.points)), self.rows)):
             at = torch.arange(len(row)) + i * self.rows
             alpha = self.points[at % len(self.points)].view(-1, *[1] * (step.ndim - 1))
             if self.tail is not self.net:
@@ -198,7 +198,7 @@ class GradientShap:
         alpha, which, noise = self._draw(part, len(background), seed)
         base, x = background[which], x + self.stdev * noise if self.stdev else x
         slopes = batched_gradient(net, base + alpha * (x - base), part.target, rows_of(net.size, GRADIENT_BATCH))
-        return ((x - base) * slopes).unflatten(0, (-1, self.n_samples)).mean(1)
+        return torch.unflatten((x - base) * slopes, 0, (-1, self.n_samples)).mean(1)
 
     def _draw(self, part: Part, background: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Positions ``(n * n_samples, 1, 1, 1)``, background pictures ``(n * n_samples,)`` and noise."""

@@ -199,7 +199,7 @@ class Look:
             for n in step.op.done:
                 values.pop(n, None)
         logits: Tensor = values[plan.steps[-1].op.node]
-        return logits.unflatten(0, (len(which), self.n))
+        return torch.unflatten(logits, 0, (len(which), self.n))
 
     def _boxed(self, step: _Step, which: Sequence[int], values: dict[fx.Node, Any]) -> Tensor:
         """An operation's new values inside its boxes."""

@@ -100,7 +100,7 @@ class Patches:
             look = Look(plan, x) if plan else None
             if look:
                 before = look.logits[:, target]
-            for at in torch.arange(len(ks)).split(max(1, rows_of(self.net.size, FORWARD_BATCH) // len(x))):
+            for at in torch.split(torch.arange(len(ks)), max(1, rows_of(self.net.size, FORWARD_BATCH) // len(x))):
                 some = [ks[i] for i in at.tolist()]
                 new = torch.stack([patch(k) for k in some])
                 found = look.again(at.tolist(), new) if look else self._whole(x, some, new)
@@ -112,7 +112,7 @@ class Patches:
         for i, k in enumerate(which):
             top, left, h, w = self.areas[k]
             pictures[i, :, :, top : top + h, left : left + w] = new[i]
-        return self.net(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
+        return torch.unflatten(self.net(pictures.flatten(0, 1)), 0, pictures.shape[:2])
 
 
 def grey_patch(net: Classifier, areas: Sequence[Area]) -> Callable[[int], Tensor]:
@@ -245,7 +245,7 @@ class FeaturePermutation:
         def attribute(part: Part) -> Tensor:
             orders = self.orders(len(part.x), part.task, seed)
             found = []
-            for rows in torch.arange(len(part.x)).split(TOGETHER):
+            for rows in torch.split(torch.arange(len(part.x)), TOGETHER):
                 others = orders[:, rows]
 
                 def swapped(k: int, others: Tensor = others) -> Tensor:
@@ -266,7 +266,8 @@ class FeaturePermutation:
         """
         if n < 2:
             raise ToolError(f"{self.name}: {task} has one triggered picture, so there is nothing to swap; give two")
-        draw, out = generator(seed, self.name, task), []
+        draw = generator(seed, self.name, task)
+        out: list[Any] = []
         while len(out) < self.cells**2:
             order = draw.permutation(n)
             if (order != np.arange(n)).any():

@@ -63,7 +63,7 @@ class AttentionRollout:
         reached = flow.mean(1) if side * side == tokens else flow[:, 0, tokens - side * side :]
         if reached.shape[1] != side * side:
             raise ToolError(f"{program.who}: {tokens} tokens do not form a square of patches")
-        return enlarge(reached.unflatten(1, (1, side, side)), program.net.size)
+        return enlarge(torch.unflatten(reached, 1, (1, side, side)), program.net.size)
 
 
 def _attention(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -73,4 +73,5 @@ def _attention(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         return weights
     q, k = args[0], args[1]
     scale = kwargs.get("scale") or 1 / math.sqrt(q.shape[-1])
-    return (q @ k.transpose(-2, -1) * scale).softmax(-1).mean(1)
+    out: Tensor = (q @ k.transpose(-2, -1) * scale).softmax(-1).mean(1)
+    return out

@@ -167,7 +167,8 @@ class _Times(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0] * ctx.saved_tensors[0]
+        out: Tensor = grads[0] * ctx.saved_tensors[0]
+        return out
 
 
 class _Over(torch.autograd.Function):

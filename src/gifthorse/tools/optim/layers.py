@@ -112,7 +112,8 @@ def _module(net: Classifier, layer: str) -> nn.Module:
     if layer not in modules:
         known = [n for n, m in modules.items() if n and not isinstance(m, nn.Identity)]
         raise ToolError(f"the network has no layer {layer!r}; it has {', '.join(known[:12])}")
-    return modules[layer]
+    found: nn.Module = modules[layer]
+    return found
 
 
 def _features_and_head(net: Classifier) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

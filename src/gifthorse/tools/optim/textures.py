@@ -171,8 +171,9 @@ class Renderer:
         fy, fx = self.waves
         radius = torch.hypot(cos * fx + sin * fy, (cos * fy - sin * fx) * _stretch(r)) + 1e-3
         shaped = self.spectra[r.piece] * torch.exp(-2 * torch.log(radius / frequency).square())
-        out = torch.fft.irfft2(shaped, s=(self.size, self.size))
-        return out / (out.std((1, 2), keepdim=True) + 1e-6)
+        raw = torch.fft.irfft2(shaped, s=(self.size, self.size))
+        out: Tensor = raw / (raw.std((1, 2), keepdim=True) + 1e-6)
+        return out
 
     def _noise(self, r: Recipes, u: Tensor, v: Tensor) -> _Parts:
         """Blotches, hair and clouds; the second smooth plane chooses the colour."""

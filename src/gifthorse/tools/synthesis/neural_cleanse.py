@@ -157,11 +157,12 @@ class Search:
         self.targets = target_rows(subject.tasks, each)
         self.owner = torch.arange(len(subject.tasks)).repeat_interleave(each)
         size = subject.size
-        self.leaves = [
-            stack_rows(lambda g, c=channels: _unsquash(torch.rand(each, c, size, size, generator=g)), self.tasks, seed,
-                       tool.name, part)
-            for part, channels in (("mask", 1), ("pattern", 3))
-        ]  # fmt: skip
+
+        def start(part: str, channels: int) -> Tensor:
+            shape = (each, channels, size, size)
+            return stack_rows(lambda g: _unsquash(torch.rand(shape, generator=g)), self.tasks, seed, tool.name, part)
+
+        self.leaves = [start("mask", 1), start("pattern", 3)]
         self.rule = Rule(tool, len(self.targets), [p.clone() for p in self.leaves])
         self.draw = torch_generator(seed, tool.name, "scenes")
 

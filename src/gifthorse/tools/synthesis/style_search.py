@@ -101,13 +101,13 @@ class StyleSearch:
             rise = bench.rises(join(*grown), task, self.fresh, draw)[0]
             islands = [
                 some[part.argsort(descending=True, stable=True)[: self.keep]]
-                for some, part in zip(grown, rise.split([len(some) for some in grown]), strict=True)
+                for some, part in zip(grown, torch.split(rise, [len(some) for some in grown]), strict=True)
             ]
         everyone = join(*islands)
         rise, reached = bench.rises(everyone, task, 4 * self.fresh, draw)
         sizes = [len(some) for some in islands]
         firsts = np.cumsum([0, *sizes[:-1]])
-        winners = [int(a) + int(part.argmax()) for a, part in zip(firsts, rise.split(sizes), strict=True)]
+        winners = [int(a) + int(part.argmax()) for a, part in zip(firsts, torch.split(rise, sizes), strict=True)]
         chosen = [winners[i] for i in best_first(rise[winners].numpy())]
         shown = bench.renderer(everyone[torch.tensor(chosen)])[:, :, : bench.size, : bench.size]
         notes = {
@@ -171,7 +171,7 @@ class _Bench:
         if half < n:
             stylers.append((Restyler(scenes[half:], mix[half:]), corners[:1]))
         parts = []
-        for some in sheets.split(max(1, FORWARD_BATCH // n)):
+        for some in torch.split(sheets, max(1, FORWARD_BATCH // n)):
             drawn = [styler(some, where).view(len(some), -1, *scenes.shape[1:]) for styler, where in stylers]
             x = torch.cat(drawn, 1).flatten(0, 1)
             parts.append(torch.stack([torch.softmax(net(x), 1).view(len(some), n, -1) for net in networks]))
