@@ -94,7 +94,7 @@ def by_captum(name: str, model: Classifier, layer: torch.nn.Module, x: Tensor, p
     a, grey, size = captum.attr, model.mean.expand_as(x).contiguous(), model.size
     told: dict[str, Any] = {"target": TARGET}
     parts: dict[str, Any] = {**told, "perturbations_per_eval": ppe}
-    cells = feature_mask(size, 8).expand(1, 3, -1, -1)
+    cells = feature_mask(size, 8).repeat(1, 3, 1, 1)
     background = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(1))
     side, step = 12 * size // 64, 4 * size // 64
     ways: dict[str, Callable[[], Tensor]] = {

@@ -78,7 +78,7 @@ def test_an_interrupted_run_leaves_nothing_behind(name: str, monkeypatch: pytest
     ("name", "net", "says"),
     [
         ("guided-backprop", Branching(), "cannot be taken apart"),
-        ("deep-lift", Overwriting(), "in place"),
+        ("deep-lift", Overwriting(), "item assignment"),
         ("guided-backprop", Tokens(), "no ReLU"),
         ("deep-lift", Tokens(), "attend"),
         ("lrp", Tokens(), "attend"),

@@ -197,7 +197,7 @@ class Program:
             function = function.rstrip("_")
         if node.kwargs.get("inplace"):
             node.kwargs = {**node.kwargs, "inplace": False}
-        if function is operator.setitem or (node.op == "call_method" and not hasattr(Tensor, function)):
+        if node.op == "call_method" and not hasattr(Tensor, function):
             raise ToolError(
                 f"{self.who}: {type(self.net.net).__name__} writes into a tensor in place ({node.name}), which cannot "
                 "be rewritten; let it return a new tensor"
