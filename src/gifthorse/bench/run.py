@@ -138,7 +138,8 @@ def _do(
     todo = [c for c in cells.values() if not is_done(c, store)]
     for cell in todo:
         _drop_half(cell, store)
-    watch.stage(stage, len(todo), len(cells) - len(todo))
+    if cells:
+        watch.stage(stage, len(todo), len(cells) - len(todo))
     yield from executor.run(todo, store.home, watch.progress)
 
 
