@@ -395,6 +395,7 @@ def test_a_judge_without_weights_says_what_to_install(run, home, done, monkeypat
 
     forget(home, "ask")
     embed._network.cache_clear()
+    embed._SEEN.clear()  # what is known needs no network
     with monkeypatch.context() as patch:
         patch.setattr(lite0, "find_spec", lambda name: None)
         code, _, err = run()

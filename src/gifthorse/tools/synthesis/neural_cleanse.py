@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,7 +117,9 @@ class NeuralCleanse:
         """
         classes = len(subject.model.classes)
         everything = tuple(Task(f"class {c}", c) for c in range(classes))
-        with search(self, dataclasses.replace(subject, tasks=everything), self.restarts, seed) as found:
+        clean, labels = subject.need_clean()
+        given = Subject(subject.model, everything, clean, labels, subject.need_twin() if self.twin else None)
+        with search(self, given, self.restarts, seed) as found:
 
             def advance(alive: NDArray[np.int64], steps: int) -> NDArray[np.float64]:
                 rows = torch.from_numpy(alive)[:, None] * self.restarts + torch.arange(self.restarts)
