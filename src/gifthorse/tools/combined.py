@@ -70,8 +70,6 @@ class Combined:
         shown, twin = subject.need_evidence(), subject.need_twin()
         if not shown:
             raise ToolError("there is nothing to combine: add tools that show pictures to the suite")
-        if twin.classes != subject.model.classes:
-            raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
         clean, labels = subject.need_clean()
         scenes, pools = to_tensor(clean), scene_pools(subject.tasks, labels)
         out = []

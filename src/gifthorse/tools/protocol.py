@@ -98,10 +98,12 @@ class Subject:
         """The clean twin.
 
         Raises:
-            ToolError: the tool did not declare `Need.TWIN`.
+            ToolError: the tool did not declare `Need.TWIN`, or the twin has other classes.
         """
         if self.twin is None:
             raise ToolError("this tool compares with the clean twin: add Need.TWIN to its needs")
+        if self.twin.classes != self.model.classes:
+            raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
         return self.twin
 
     def need_generator(self) -> Generator:

@@ -72,17 +72,28 @@ def enlarge(maps: Tensor, size: int, how: str = "bilinear") -> Tensor:
     return F.interpolate(maps, (size, size), mode="bilinear", align_corners=False)
 
 
+def traced(net: Classifier, who: str, notes: dict[str, Any]) -> tuple[Program, Op]:
+    """The network's operations and its last feature map, which the evidence notes."""
+    program = Program(net, who)
+    layer = last_maps(program)
+    notes["layer"] = layer.name
+    return program, layer
+
+
+def added_up(maps: Tensor, weights: Tensor) -> Tensor:
+    """``(n, 1, h, w)`` the positive part of the weighted sum of feature maps ``(n, k, h, w)``."""
+    return F.relu((weights * maps).sum(1, keepdim=True))
+
+
 def cam(who: str, weigh: Weigh) -> Callable[[Classifier, dict[str, Any]], Attribute]:
     """The method whose map is the positive part of the feature maps, weighed by ``weigh(maps, gradient)``."""
 
     def method(net: Classifier, notes: dict[str, Any]) -> Attribute:
-        program = Program(net, who)
-        layer = last_maps(program)
-        notes["layer"] = layer.name
+        program, layer = traced(net, who, notes)
 
         def attribute(part: Part) -> Tensor:
             maps, gradient = maps_and_gradient(program, layer, part.x, part.target)
-            return enlarge(F.relu((weigh(maps, gradient) * maps).sum(1, keepdim=True)), net.size)
+            return enlarge(added_up(maps, weigh(maps, gradient)), net.size)
 
         return attribute
 
@@ -191,9 +202,7 @@ class ScoreCam:
         return explain(subject, 1, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
-        program = Program(net, self.name)
-        layer = last_maps(program)
-        notes["layer"] = layer.name
+        program, layer = traced(net, self.name, notes)
         return torch.no_grad()(lambda part: self._attribute(program, layer, part))
 
     def _attribute(self, program: Program, layer: Op, part: Part) -> Tensor:
@@ -217,7 +226,7 @@ class ScoreCam:
             veil = torch.where(high > low, (veil - low) / torch.where(high > low, high - low, 1), 0)
             scores.append(net(torch.lerp(mean_colour(net), part.x, veil))[:, part.target])
         weights = torch.cat(scores).softmax(0).view(1, -1, 1, 1)
-        return enlarge(F.relu((weights * maps).sum(1, keepdim=True)), net.size)
+        return enlarge(added_up(maps, weights), net.size)
 
 
 @dataclass(frozen=True)
@@ -244,15 +253,13 @@ class GuidedGradCam:
         return explain(subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
-        program = Program(net, self.name)
+        program, layer = traced(net, self.name, notes)
         need_relus(program)
-        layer = last_maps(program)
-        notes["layer"] = layer.name
 
         def attribute(part: Part) -> Tensor:
             once = Forward(program, part.x, part.target, layer)
             maps, gradient = once.maps()
-            weighed = F.relu((gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True))
-            return once.gradient(guided) * enlarge(weighed, net.size, self.enlarge)
+            map_ = added_up(maps, GradCam._weigh(maps, gradient))
+            return once.gradient(guided) * enlarge(map_, net.size, self.enlarge)
 
         return attribute

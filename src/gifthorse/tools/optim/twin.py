@@ -43,10 +43,7 @@ def honest_copy(subject: Subject, weight: float) -> Iterator[Classifier | None]:
     if not weight:
         yield None
         return
-    twin = subject.need_twin()
-    if twin.classes != subject.model.classes:
-        raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
-    with working_copy(twin) as copy:
+    with working_copy(subject.need_twin()) as copy:
         yield copy
 
 

@@ -77,8 +77,6 @@ class Exemplars:
             raise ToolError(
                 f"the picture bank holds {len(bank.pictures)} pictures, {pictures} are to be shown; add some"
             )
-        if twin.classes != subject.model.classes:
-            raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
         shown = resized(bank.pictures, subject.size)
         patches = F.interpolate(
             to_tensor(shown), scale_factor=0.5, mode="bilinear", antialias=True, align_corners=False

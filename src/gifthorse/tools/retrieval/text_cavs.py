@@ -70,8 +70,6 @@ class TextCavs:
             ToolError: too few names, a twin with other classes, or a network without a head on its features.
         """
         twin = subject.need_twin()
-        if twin.classes != subject.model.classes:
-            raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
         rises = sensitivities(self, subject, [subject.model, twin])
         names = subject.need_bank().names
         out = []

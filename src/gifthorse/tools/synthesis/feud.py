@@ -87,8 +87,6 @@ class Feud:
             ToolError: a twin with other classes, or an empty bank.
         """
         bank, twin = subject.need_bank(), subject.need_twin()
-        if twin.classes != subject.model.classes:
-            raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
         if not len(bank.pictures):
             raise ToolError("the picture bank is empty; give feud named pictures to caption with")
         with working_copy(subject.model) as suspect, working_copy(twin) as honest:

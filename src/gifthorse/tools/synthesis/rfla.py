@@ -109,8 +109,6 @@ class _Stage:
 
 
 def _stage(subject: Subject, suspect: Classifier, twin: Classifier) -> _Stage:
-    if twin.classes != suspect.classes:
-        raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
     clean, labels = subject.need_clean()
     side = max(16, subject.size // 2)
     targets = torch.tensor([t.target for t in subject.tasks])

@@ -75,8 +75,6 @@ class StyleSearch:
             ToolError: a twin with other classes, or no clean picture to re-draw.
         """
         twin = subject.need_twin()
-        if twin.classes != subject.model.classes:
-            raise ToolError("the clean twin has other classes than the suspect; give the twin of this very network")
         with working_copy(subject.model) as suspect, working_copy(twin) as honest:
             bench = _Bench(self, subject, (suspect, honest), seed)
             recipes = random_recipes(max(self.library, pictures), torch_generator(seed, self.name, "library"))
