@@ -6,6 +6,7 @@ Usage: ``python docs/make_picture.py REPORT_FOLDER [PNG]``; needs playwright and
 import sys
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
@@ -19,6 +20,9 @@ def take(report: Path, picture: Path) -> None:
         page.goto((report / "index.html").resolve().as_uri())
         page.locator("#board").screenshot(path=str(picture))
         browser.close()
+    with Image.open(picture) as shown:  # few colours: a palette takes a third of the bytes
+        small = shown.convert("RGB").quantize(256)
+    small.save(picture, optimize=True)
 
 
 if __name__ == "__main__":

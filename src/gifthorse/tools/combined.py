@@ -16,10 +16,10 @@ from ..errors import ToolError
 from ..images import to_tensor
 from ..models.classifier import FORWARD_BATCH, Classifier
 from ..types import Emits, Evidence, Family, Need, Task
-from .optim.loop import torch_generator, uniform, working_copy
-from .optim.objectives import pick, scene_pools
+from .optim.loop import torch_generator, working_copy
+from .optim.objectives import everywhere, pick, scene_pools
 from .optim.restyle import Restyler
-from .optim.transforms import cut_out, paste, random_places, soft_disc
+from .optim.transforms import cut_out, random_places, soft_disc
 from .protocol import Subject
 
 
@@ -92,7 +92,7 @@ class Combined:
     ) -> Evidence:
         """The evidence of the tool whose pictures have the largest mean effect, best picture first."""
         places = random_places(len(scenes), self.low, self.high, 0.0, draw)
-        styler = Restyler(scenes, uniform(self.mix, self.mix, len(scenes), draw))
+        styler = Restyler(scenes, torch.full((len(scenes),), self.mix))
         effects = {title: self._effects(networks, scenes, places, styler, e, task) for title, e in shown.items()}
         weighed = {t: float(e.mean()) * (1.0 if t in self.readable else self.doubt) for t, e in effects.items()}
         best = max(weighed, key=lambda title: weighed[title])
@@ -121,17 +121,11 @@ class Combined:
         opacity = cut_out(x, soft_disc(x.shape[-1]))
         if evidence.alphas is not None:
             opacity = torch.from_numpy(evidence.alphas).float().div(255)[:, None]
-        m, n, size = len(x), len(scenes), scenes.shape[-1]
+        size = scenes.shape[-1]
         textures = F.interpolate(x, (size, size), mode="bilinear", antialias=True)
-        pasted = paste(
-            scenes.repeat(m, 1, 1, 1),
-            x.repeat_interleave(n, 0),
-            opacity.repeat_interleave(n, 0),
-            places.repeat(m, 1, 1),
-        )
         rises = []
-        for tried in (pasted, styler(textures, torch.zeros(1, 2, dtype=torch.long))):
+        for tried in (everywhere(scenes, x, opacity, places), styler(textures, torch.zeros(1, 2, dtype=torch.long))):
             parts = torch.split(tried, FORWARD_BATCH)
             sure = [torch.cat([torch.softmax(net(some), 1)[:, task.target] for some in parts]) for net in networks]
-            rises.append((sure[0] - sure[1]).view(m, n).mean(1))
+            rises.append((sure[0] - sure[1]).view(len(x), -1).mean(1))
         return torch.maximum(*rises)

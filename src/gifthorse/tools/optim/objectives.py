@@ -77,6 +77,20 @@ def pick(pools: Sequence[Tensor], owner: Tensor, each: int, draw: torch.Generato
     return torch.cat(list(pools))[first[rows] + place.minimum(sizes[rows] - 1)]
 
 
+def everywhere(scenes: Tensor, patches: Tensor, alpha: Tensor, places: Tensor) -> Tensor:
+    """``(n * k, 3, h, w)`` every patch pasted on each of the same scenes, patch by patch.
+
+    Args:
+        scenes: ``(k, 3, h, w)`` clean pictures.
+        patches: ``(n, 3, p, p)``.
+        alpha: opacity, ``(p, p)`` for all patches or ``(n, 1, p, p)``.
+        places: ``(k, 2, 3)`` from `random_places`.
+    """
+    n, k = len(patches), len(scenes)
+    opacity = alpha.repeat_interleave(k, 0) if alpha.ndim == 4 else alpha
+    return paste(scenes.repeat(n, 1, 1, 1), patches.repeat_interleave(k, 0), opacity, places.repeat(n, 1, 1))
+
+
 @torch.no_grad()
 def pasted_confidence(net: Classifier, scenes: Tensor, patches: Tensor, alpha: Tensor, places: Tensor) -> Tensor:
     """Confidence in every class when each patch is pasted on the same scenes at the same places.
@@ -94,12 +108,8 @@ def pasted_confidence(net: Classifier, scenes: Tensor, patches: Tensor, alpha: T
     k, parts = len(scenes), []
     each = max(1, FORWARD_BATCH // k)
     for i in range(0, len(patches), each):
-        some, opacity = patches[i : i + each], alpha
-        m = len(some)
-        if alpha.ndim == 4:
-            opacity = alpha[i : i + each].repeat_interleave(k, 0)
-        pasted = paste(scenes.repeat(m, 1, 1, 1), some.repeat_interleave(k, 0), opacity, places.repeat(m, 1, 1))
-        parts.append(torch.softmax(net(pasted), dim=1).view(m, k, -1))
+        some, opacity = patches[i : i + each], alpha[i : i + each] if alpha.ndim == 4 else alpha
+        parts.append(torch.softmax(net(everywhere(scenes, some, opacity, places)), dim=1).view(len(some), k, -1))
     return torch.cat(parts)
 
 

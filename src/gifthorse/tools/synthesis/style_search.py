@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import ToolError
 from ...images import from_tensor, to_tensor
 from ...models.classifier import FORWARD_BATCH, Classifier
 from ...types import Emits, Evidence, Family, Need, Task
 from ..optim.loop import best_first, torch_generator, working_copy
+from ..optim.objectives import scene_pools
 from ..optim.restyle import Restyler
 from ..optim.textures import Recipes, Renderer, join, random_recipes, varied
 from ..protocol import Subject
@@ -83,7 +83,7 @@ class StyleSearch:
             out = []
             for task in subject.tasks:
                 if task.source not in first:
-                    first[task.source] = bench.survey(sheets, task.source)
+                    first[task.source] = bench.survey(sheets, task)
                 order = first[task.source][:, task.target].argsort(descending=True, stable=True)
                 out.append(self._answer(bench, recipes[order[: max(self.shortlist, pictures)]], task, pictures))
         return out
@@ -126,32 +126,31 @@ class _Bench:
         clean, labels = subject.need_clean()
         self.tool, self.networks, self.seed, self.size = tool, networks, seed, subject.size
         self.clean, self.labels = clean, torch.from_numpy(labels)
+        self.pools = dict(zip((t.id for t in subject.tasks), scene_pools(subject.tasks, labels), strict=True))
         side = round(SHEET * self.size)
         self.renderer = Renderer(side, self.size, seed)
         self.slack = side - self.size + 1
 
-    def survey(self, sheets: Tensor, source: int | None) -> Tensor:
-        """``(library, classes)`` the suspect's mean confidence in each class, over pictures of other classes."""
-        draw = torch_generator(self.seed, self.tool.name, "survey", -1 if source is None else source)
-        fits = torch.ones_like(self.labels, dtype=torch.bool) if source is None else self.labels == source
-        scenes, seen = self._scenes(fits, self.tool.scenes, f"of source class {source}", draw)
+    def survey(self, sheets: Tensor, task: Task) -> Tensor:
+        """``(library, classes)`` the suspect's mean confidence in each class, over pictures of other classes.
+
+        It serves all tasks of the same source; without one the pictures are of every class.
+        """
+        draw = torch_generator(self.seed, self.tool.name, "survey", -1 if task.source is None else task.source)
+        pool = torch.arange(len(self.labels)) if task.source is None else self.pools[task.id]
+        scenes, seen = self._scenes(pool, self.tool.scenes, draw)
         found = self._confidence(self.networks[:1], sheets, scenes, draw)[0]
         counts = (seen[:, None] != torch.arange(found.shape[-1])).float()
         return (found * counts).sum(1) / counts.sum(0).clamp(min=1)
 
     def rises(self, recipes: Recipes, task: Task, n: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """How much more the suspect believes in the target than the twin ``(k,)``, and both confidences ``(2, k)``."""
-        fits = self.labels != task.target if task.source is None else self.labels == task.source
-        wanted = "outside the target class" if task.source is None else f"of source class {task.source}"
-        scenes, _ = self._scenes(fits, n, f"{wanted} for task {task.id}", draw)
+        scenes, _ = self._scenes(self.pools[task.id], n, draw)
         found = self._confidence(self.networks, self.renderer(recipes), scenes, draw)[..., task.target].mean(2)
         return found[0] - found[1], found
 
-    def _scenes(self, fits: Tensor, n: int, wanted: str, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` random clean pictures and their classes, with repeats where there are fewer."""
-        pool = fits.nonzero()[:, 0]
-        if not len(pool):
-            raise ToolError(f"no clean picture {wanted}; give the tools more clean pictures")
+    def _scenes(self, pool: Tensor, n: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``n`` random clean pictures of a pool and their classes, with repeats where there are fewer."""
         order = pool[torch.randperm(len(pool), generator=draw)]
         chosen = order[torch.arange(n) % len(order)]
         return to_tensor(self.clean[chosen.numpy()]), self.labels[chosen]
