@@ -17,12 +17,11 @@ from torch import nn
 
 from gifthorse import stats
 from gifthorse.errors import InputError, ToolError
-from gifthorse.judges import embed, masks, score
+from gifthorse.judges import masks, score
 from gifthorse.judges.embed import EmbedJudge
 from gifthorse.judges.functional import activation_match, functional_success, paste, reference, shift_agreement
 from gifthorse.judges.questions import ask, record
 from gifthorse.models.classifier import Classifier
-from gifthorse.rng import generator
 from gifthorse.types import Answer, Evidence, Option, Question, Task, no_pictures
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -489,15 +488,3 @@ def test_judge_agrees_with_people_on_published_pictures() -> None:
     r = float(np.corrcoef(weights, people)[0, 1])
     print(f"Pearson with people over {len(people)} cells: {r:.3f}")
     assert r > 0.1
-
-
-def test_a_picture_is_embedded_once_and_to_the_same_bytes_whatever_it_is_embedded_with() -> None:
-    judge, pictures = EmbedJudge(size=32), generator(5, "pictures").integers(0, 256, (21, 32, 32, 3)).astype(np.uint8)
-    together = judge.features(pictures)
-    for part in (slice(0, 1), slice(3, 9), slice(None, None, -1)):
-        np.testing.assert_array_equal(judge.features(pictures[part]), together[part])
-    embed._SEEN.clear()
-    keys = (b"a", b"b", b"c")
-    first = judge.seen(dict(zip(keys, pictures[:3], strict=True)))
-    again = judge.seen(dict.fromkeys(keys, pictures[3]))  # known by their keys, so not looked at again
-    assert all((first[key] == again[key]).all() for key in first)

@@ -15,6 +15,7 @@ from gifthorse.errors import InputError, StoreError
 from gifthorse.judges import embed, retrieval
 from gifthorse.judges.embed import EmbedJudge
 from gifthorse.judges.retrieval import Place, RetrievalScore, bank_index, place, summary
+from gifthorse.rng import generator
 from gifthorse.spec import Spec
 from gifthorse.store import Store
 from gifthorse.types import Evidence, Trojan
@@ -130,3 +131,15 @@ def test_a_bank_is_embedded_once_and_kept_in_the_store(
     next(tmp_path.rglob(retrieval.FILE)).write_bytes(b"no")
     with pytest.raises(StoreError, match="damaged"):
         score.scores(evidence, bank)
+
+
+def test_a_picture_is_embedded_once_and_to_the_same_bytes_whatever_it_is_embedded_with() -> None:
+    judge, pictures = EmbedJudge(size=32), generator(5, "pictures").integers(0, 256, (21, 32, 32, 3)).astype(np.uint8)
+    together = judge.features(pictures)
+    for part in (slice(0, 1), slice(3, 9), slice(None, None, -1)):
+        np.testing.assert_array_equal(judge.features(pictures[part]), together[part])
+    embed._SEEN.clear()
+    keys = (b"a", b"b", b"c")
+    first = judge.seen(dict(zip(keys, pictures[:3], strict=True)))
+    again = judge.seen(dict.fromkeys(keys, pictures[3]))  # known by their keys, so not looked at again
+    assert all((first[key] == again[key]).all() for key in first)
