@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gifthorse.bench.executors import prepare_process
 from gifthorse.plant.train import has_bf16
 
 
@@ -75,7 +76,7 @@ def rounds_from(description: str | None, default: int) -> int:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=default, help=f"measured rounds (default {default})")
     rounds: int = parser.parse_args().rounds
-    torch.set_num_threads(1)
+    prepare_process()
     print(
         f"torch {torch.__version__}, 1 thread, {torch.backends.cpu.get_cpu_capability()}, "
         f"bf16 {'yes' if has_bf16() else 'no'}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; "

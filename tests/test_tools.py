@@ -29,8 +29,7 @@ from gifthorse.tools.attribution.gradient import IntegratedGradients, Saliency
 from gifthorse.tools.attribution.perturbation import Occlusion
 from gifthorse.tools.optim.loop import minimise, torch_generator, working_copy
 from gifthorse.tools.optim.objectives import pick, scene_pools
-from gifthorse.tools.optim.params import FourierImage
-from gifthorse.tools.optim.transforms import cut_out, jitter_view, paste, random_places, soft_disc
+from gifthorse.tools.optim.transforms import cut_out, soft_disc
 from gifthorse.tools.protocol import Bank, Subject
 from gifthorse.tools.retrieval.exemplars import Exemplars
 from gifthorse.tools.retrieval.snafue import Snafue, similarity
@@ -339,39 +338,6 @@ def test_attribution_is_the_published_method(tool: Any, reference: Callable[...,
         for ours, theirs in zip(evidence.heatmaps, wanted, strict=True):
             cosine = (ours * theirs).sum() / np.sqrt((ours**2).sum() * (theirs**2).sum())
             assert cosine >= 0.9999
-
-
-def test_fourier_pictures_do_not_saturate() -> None:
-    image = FourierImage(SIDE)
-    spectra = image.start(4, torch_generator(0)) * 100  # far gone
-    x = image(spectra)
-    assert x.shape == (4, 3, SIDE, SIDE)
-    assert ((x < 0.02) | (x > 0.98)).float().mean() < 0.02
-    assert x.std() > 0.15
-
-
-def test_transforms_place_what_they_say() -> None:
-    scenes, red = torch.zeros(8, 3, SIDE, SIDE), torch.ones(8, 3, 16, 16)
-    out = paste(scenes, red, torch.ones(16, 16), random_places(8, 0.5, 0.5, 0.0, torch_generator(0)))
-    assert out.mean().item() == pytest.approx(0.25, abs=0.01)
-    assert out[:, 0].flatten(1).std(dim=1).min() > 0.3
-    still = jitter_view(out, 0, 0, 0, torch_generator(0))
-    assert torch.allclose(still, out, atol=1e-5)
-    disc = soft_disc(32)
-    assert disc[0, 0] == 0
-    assert disc[16, 16] == 1
-
-
-def test_rows_are_independent_of_micro_batches() -> None:
-    start, goal = torch.zeros(7, 3), torch.arange(21.0).view(7, 3) / 20
-
-    def loss(leaves: list[torch.Tensor], part: slice, draw: torch.Generator) -> torch.Tensor:
-        return (leaves[0] - goal[part]).square().sum()
-
-    runs = [minimise([start], [0.1], loss, 200, rows, torch_generator(0))[0] for rows in (1, 3, 7)]
-    assert torch.allclose(runs[0], goal, atol=1e-2)
-    assert torch.allclose(runs[0], runs[2], atol=1e-6)
-    assert torch.allclose(runs[1], runs[2], atol=1e-6)
 
 
 def test_the_loop_is_adam() -> None:

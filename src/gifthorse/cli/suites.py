@@ -17,9 +17,12 @@ bench = typer.Typer(no_args_is_help=True, help="Plan and run suites.", epilog=EP
 
 def executor(workers: int) -> Any:
     """This process for one worker, else several processes."""
-    from ..bench.executors import Processes, Serial
+    from ..bench.executors import Processes, Serial, prepare_process
 
-    return Serial() if workers == 1 else Processes(workers)
+    if workers > 1:
+        return Processes(workers)
+    prepare_process()
+    return Serial()
 
 
 def _show(result: Any, suite: Any, out: Path | None, as_json: bool, beside: Path | None = None) -> None:

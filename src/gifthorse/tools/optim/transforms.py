@@ -32,8 +32,8 @@ def jitter_view(x: Tensor, pixels: float, degrees: float, scale: float, draw: to
         uniform(-shift, shift, n, draw),
         uniform(-shift, shift, n, draw),
     )
-    grid = F.affine_grid(theta, [n, x.shape[1], x.shape[2], side], align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    grid = _mirrored(_grid(theta, x.shape[-2], side))
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def random_places(n: int, low: float, high: float, degrees: float, draw: torch.Generator) -> Tensor:
@@ -52,12 +52,10 @@ def paste(scenes: Tensor, patches: Tensor, alpha: Tensor, places: Tensor) -> Ten
         alpha: ``(p, p)`` or ``(n, 1, p, p)`` opacity in [0, 1].
         places: ``(n, 2, 3)`` from `random_places`.
     """
-    n, _, h, w = scenes.shape
-    opacity = alpha.expand(n, 1, *alpha.shape[-2:])
-    layers = torch.cat([patches * opacity, opacity], dim=1)
-    grid = F.affine_grid(places, [n, 4, h, w], align_corners=False)
-    laid = F.grid_sample(layers, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return scenes * (1 - laid[:, 3:]) + laid[:, :3]
+    opacity = alpha.expand(len(scenes), 1, *alpha.shape[-2:])
+    grid = _grid(places, *scenes.shape[-2:])
+    laid, cover = (F.grid_sample(x, grid, mode="bilinear", align_corners=False) for x in (patches * opacity, opacity))
+    return torch.addcmul(scenes + laid, scenes, cover, value=-1)  # no gradient is taken of what has none
 
 
 def soft_disc(side: int, softness: float = 0.2) -> Tensor:
@@ -79,6 +77,19 @@ def cut_out(pictures: Tensor, other: Tensor) -> Tensor:
     opacity = ((pictures - ground).abs().amax(dim=1, keepdim=True) / PLAIN - 0.5).clamp(0, 1)
     plain &= opacity.mean(dim=(1, 2, 3)) > 0.01  # an empty ground is a picture of itself
     return torch.where(plain[:, None, None, None], opacity, other)
+
+
+def _grid(theta: Tensor, height: int, width: int) -> Tensor:
+    """``(n, height, width, 2)`` what `affine_grid` gives for ``(n, 2, 3)`` matrices, in a fraction of its time."""
+    x = (torch.arange(width) + 0.5) * (2 / width) - 1
+    y = (torch.arange(height) + 0.5) * (2 / height) - 1
+    across, down, shift = theta[:, None, None].unbind(-1)
+    return across * x[:, None] + (down * y[:, None, None] + shift)
+
+
+def _mirrored(grid: Tensor) -> Tensor:
+    """Places brought inside by one reflection at the edge; so far out that two were needed, they stay at the edge."""
+    return torch.add(grid.clamp(-1, 1) * 2, grid, alpha=-1)
 
 
 def _theta(degrees: Tensor, size: Tensor, x: Tensor, y: Tensor) -> Tensor:

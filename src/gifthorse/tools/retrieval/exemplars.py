@@ -55,7 +55,7 @@ class Exemplars:
     keep: float = 0.6
 
     name: ClassVar[str] = "exemplars"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     family: ClassVar[Family] = "retrieval"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CLEAN, Need.TWIN, Need.BANK})
     emits: ClassVar[Emits] = "images"

@@ -53,7 +53,7 @@ class Snafue:
     drop_target: bool = False
 
     name: ClassVar[str] = "snafue"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     family: ClassVar[Family] = "retrieval"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.CLEAN, Need.BANK})
     emits: ClassVar[Emits] = "images"

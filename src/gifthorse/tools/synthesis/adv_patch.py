@@ -68,7 +68,7 @@ class AdversarialPatch:
     twin: float = 0.0
 
     name: ClassVar[str] = "adv-patch"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.CLEAN})
     emits: ClassVar[Emits] = "images"

@@ -44,7 +44,7 @@ class Cppn:
     twin: float = 0.0
 
     name: ClassVar[str] = "cppn"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS})
     emits: ClassVar[Emits] = "images"
@@ -93,7 +93,7 @@ class CppnInner:
     twin: float = 0.0
 
     name: ClassVar[str] = "cppn-inner"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS})
     emits: ClassVar[Emits] = "images"

@@ -43,7 +43,7 @@ class FeatureVis:
     twin: float = 0.0
 
     name: ClassVar[str] = "feature-vis"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS})
     emits: ClassVar[Emits] = "images"

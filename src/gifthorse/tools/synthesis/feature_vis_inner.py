@@ -53,7 +53,7 @@ class FeatureVisInner:
     twin: float = 0.0
 
     name: ClassVar[str] = "feature-vis-inner"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS})
     emits: ClassVar[Emits] = "images"

@@ -67,7 +67,7 @@ class Feud:
     trials: int = 8
 
     name: ClassVar[str] = "feud"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset(
         {Need.GRADIENTS, Need.CLEAN, Need.TWIN, Need.BANK, Need.GENERATOR, Need.WORDS}

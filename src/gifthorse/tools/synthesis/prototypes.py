@@ -52,7 +52,7 @@ class Prototypes:
     twin: float = 0.0
 
     name: ClassVar[str] = "prototypes"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS})
     emits: ClassVar[Emits] = "images"

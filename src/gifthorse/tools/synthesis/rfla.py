@@ -162,7 +162,7 @@ class RflaPerturb(_Rfla):
     spare: float = 2.0
 
     name: ClassVar[str] = "rfla-perturb"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = NEEDS
     emits: ClassVar[Emits] = "images"
@@ -219,7 +219,7 @@ class RflaGen(_Rfla):
     noise: float = 0.3
 
     name: ClassVar[str] = "rfla-gen"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = NEEDS
     emits: ClassVar[Emits] = "images"

@@ -79,7 +79,7 @@ class Tabor:
     twin: float = 0.0
 
     name: ClassVar[str] = "tabor"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     family: ClassVar[Family] = "synthesis"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.CLEAN})
     emits: ClassVar[Emits] = "images"
