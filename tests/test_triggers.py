@@ -8,8 +8,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from gifthorse import registry
+from gifthorse.data.textures import TEXTURES, texture
 from gifthorse.errors import InputError, UnknownName
-from gifthorse.plant.textures import TEXTURES, texture
 from gifthorse.plant.triggers.natural import NaturalTrigger
 from gifthorse.plant.triggers.patch import PatchTrigger
 from gifthorse.plant.triggers.style import StyleTrigger

@@ -308,16 +308,16 @@ def test_the_generator_is_trained_once_per_data_set_and_kept_in_the_store(
     monkeypatch.setattr(generators, "train", counted)
     monkeypatch.setattr(resources.registry, "build", lambda kind, spec: ToyData())
     data, store = {"name": "toy", "params": {}, "version": 1}, Store(tmp_path)
-    first = resources.supply({Need.GENERATOR}, data, store)["generator"]
-    again = resources.supply({Need.GENERATOR}, data, store)["generator"]
+    first = resources.supply({Need.GENERATOR}, data, 64, store)["generator"]
+    again = resources.supply({Need.GENERATOR}, data, 64, store)["generator"]
     assert len(trained) == 1
     assert torch.equal(first.table, again.table)
-    resources.supply({Need.GENERATOR}, {**data, "version": 2}, store)
+    resources.supply({Need.GENERATOR}, {**data, "version": 2}, 64, store)
     assert len(trained) == 2
     kept = {e.digest for e in store.ls() if e.kind == "resource"}
     spec = resources.depends({Need.GENERATOR}, data)
     assert resources.digests(spec) < kept
-    assert resources.supply({Need.CLEAN}, data, store) == resources.depends({Need.CLEAN}, data) == {}
+    assert resources.supply({Need.CLEAN}, data, 64, store) == resources.depends({Need.CLEAN}, data) == {}
 
 
 def test_words_depend_on_the_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "snafue": "gifthorse.tools.retrieval.snafue:Snafue",
         "text-cavs": "gifthorse.tools.retrieval.text_cavs:TextCavs",
         "exemplars": "gifthorse.tools.retrieval.exemplars:Exemplars",
+        "style-exemplars": "gifthorse.tools.retrieval.style_exemplars:StyleExemplars",
         "combined": "gifthorse.tools.combined:Combined",
     },
     "judge": {

@@ -32,6 +32,7 @@ class Need(StrEnum):
     TWIN = "clean twin"
     TRIGGERED = "triggered pictures"
     BANK = "picture bank"
+    TEXTURES = "texture bank"
     GENERATOR = "generator"
     WORDS = "word encoder"
     EVIDENCE = "other tools' evidence"

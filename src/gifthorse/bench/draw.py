@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from .. import registry
 from ..data import things
 from ..data.protocol import Dataset
+from ..data.textures import TEXTURES
 from ..errors import InputError
 from ..judges.questions import OPTIONS
-from ..plant.textures import TEXTURES
 from ..rng import generator
 from ..spec import Spec
 from ..types import Kind, Trojan

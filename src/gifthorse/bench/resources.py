@@ -1,4 +1,4 @@
-"""What tools may use beside networks and pictures: the generator, trained once per data set, and the word encoder."""
+"""What tools may use beside networks and pictures: a generator trained once per data set, words, textures."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
+from ..data.textures import texture_bank
 from ..spec import Spec, digest
 from ..store import Store
+from ..tools.protocol import Bank
 from ..types import Need
 
 SEED = 0  # of the generator: one for all models of a data set, so that it favours none
 WORDS = {"name": "all-MiniLM-L6-v2", "version": 1}
+TEXTURES = {"name": "materials", "version": 1}
 
 
 def depends(needs: Collection[Need], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,6 +33,8 @@ def depends(needs: Collection[Need], data: Mapping[str, Any]) -> dict[str, Any]:
         out["generator"] = identity(dict(data), GeneratorRecipe(), SEED)
     if Need.WORDS in needs:
         out["words"] = WORDS
+    if Need.TEXTURES in needs:
+        out["textures"] = TEXTURES
     return out
 
 
@@ -38,8 +43,14 @@ def digests(spec: Mapping[str, Any]) -> set[str]:
     return {digest(spec["generator"])} if "generator" in spec else set()
 
 
-def supply(needs: Collection[Need], data: Mapping[str, Any], store: Store) -> dict[str, Any]:
+def supply(needs: Collection[Need], data: Mapping[str, Any], size: int, store: Store) -> dict[str, Any]:
     """The fields of a `Subject` that are resources.
+
+    Args:
+        needs: the tool's.
+        data: the data set's spec as JSON.
+        size: side of the network's input.
+        store: where what takes long to make is kept.
 
     Raises:
         MissingResource: the word encoder's package is not installed.
@@ -51,6 +62,9 @@ def supply(needs: Collection[Need], data: Mapping[str, Any], store: Store) -> di
         out["words"] = sentence_encoder()
     if Need.GENERATOR in needs:
         out["generator"] = generator(data, store)
+    if Need.TEXTURES in needs:
+        names, pictures = texture_bank(size)
+        out["textures"] = Bank(names, pictures.copy())  # what is shared stays read-only
     return out
 
 

@@ -253,7 +253,7 @@ def subject_of(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
     if Need.BANK in needs:
         words, pictures = dataset_of(cell).bank()
         more["bank"] = Bank(words, pictures.copy())  # the data set keeps its own read-only
-    more |= resources.supply(needs, cell.spec["data"], store)
+    more |= resources.supply(needs, cell.spec["data"], model.size, store)
     if Need.EVIDENCE in needs:
         others = {k.removeprefix(SHOWN): d for k, d in cell.inputs.items() if k.startswith(SHOWN)}
         more["evidence"] = {title: tuple(load_evidence(store, d)[0]) for title, d in others.items()}

@@ -27,6 +27,7 @@ NEED_OF = {
     "twin": Need.TWIN,
     "triggered": Need.TRIGGERED,
     "bank": Need.BANK,
+    "textures": Need.TEXTURES,
     "generator": Need.GENERATOR,
     "words": Need.WORDS,
     "evidence": Need.EVIDENCE,
@@ -123,8 +124,8 @@ def toy_subject(
     The parts of a task depend on its id and the seed only. With ``attention`` its network has a layer of that.
     """
 
-    def pictures(n: int, *path: str) -> NDArray[np.uint8]:
-        return generator(seed, "toy", *path).integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8)
+    def pictures(n: int, *path: str, side: int = SIDE) -> NDArray[np.uint8]:
+        return generator(seed, "toy", *path).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
 
     def model(s: int) -> Classifier:
         return Classifier(
@@ -137,6 +138,7 @@ def toy_subject(
         "twin": model(seed + 1),
         "triggered": {t.id: pictures(TRIGGERED, "triggered", t.id) for t in tasks},
         "bank": Bank(tuple(f"object {i}" for i in range(24)), pictures(24, "bank")),
+        "textures": Bank(tuple(f"texture {i}" for i in range(12)), pictures(12, "textures", side=SIDE * 3 // 2)),
         "generator": toy_generator(seed),
         "words": toy_words,
         "evidence": {name: tuple(Evidence(t.id, pictures(4, name, t.id)) for t in tasks) for name in ("one", "two")},

@@ -31,12 +31,12 @@ class Combined:
     them (arXiv 2302.10894). This one decides. Every picture of every tool is tried on clean pictures in two ways,
     pasted as an object and as the texture in which the whole picture is redrawn; its effect is the rise of target
     confidence from the clean twin to the suspect in the better way. The tool with the largest mean effect is shown.
-    Pictures made by gradients work on a network for reasons that people do not see, so tools that are not listed
+    Pictures that were optimised work on a network for reasons that people do not see, so tools that are not listed
     as readable count for less. The method and all defaults are ours; it needs no key and makes nothing of its own.
     On the twin itself nothing rises, so what is shown there is the first tool's.
 
     Attributes:
-        readable: titles of tools whose pictures are drawn or found, not made by gradients.
+        readable: titles of tools whose pictures are found, not optimised.
         doubt: factor of the effect of all others.
         scenes: clean pictures on which each picture is tried, in each way.
         low: smallest side of a pasted picture, relative to the scene's.
@@ -44,7 +44,7 @@ class Combined:
         mix: share of the texture in a redrawn picture.
     """
 
-    readable: tuple[str, ...] = ("exemplars", "style-search", "snafue")
+    readable: tuple[str, ...] = ("exemplars", "style-exemplars", "snafue")
     doubt: float = 0.5
     scenes: int = 12
     low: float = 0.28
@@ -52,7 +52,7 @@ class Combined:
     mix: float = 0.65
 
     name: ClassVar[str] = "combined"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     family: ClassVar[Family] = "combination"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CLEAN, Need.TWIN, Need.EVIDENCE})
     emits: ClassVar[Emits] = "images"

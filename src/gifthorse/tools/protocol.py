@@ -21,7 +21,7 @@ from ..types import Emits, Evidence, Family, Need, Pictures, Task
 
 @dataclass(frozen=True)
 class Bank:
-    """Pictures of single objects to search: names and ``(n, s, s, 3)`` uint8, with no trigger label."""
+    """Pictures of single objects or of textures to search: names and ``(n, s, s, 3)`` uint8, with no trigger label."""
 
     names: tuple[str, ...]
     pictures: Pictures
@@ -39,6 +39,7 @@ class Subject:
         twin: the clean twin.
         triggered: for each task id triggered pictures ``(n, h, w, 3)`` uint8, footprint not shown.
         bank: pictures of single objects.
+        textures: pieces of materials, half as large again as the input.
         generator: draws pictures from latents; trained on the bank, knows no network of the suite.
         words: texts -> unit vectors.
         evidence: what the suite's other tools show of this very network, by their titles on the board; one per task.
@@ -53,6 +54,7 @@ class Subject:
     twin: Classifier | None = None
     triggered: Mapping[str, Pictures] | None = None
     bank: Bank | None = None
+    textures: Bank | None = None
     generator: Generator | None = None
     words: Words | None = None
     evidence: Mapping[str, Sequence[Evidence]] | None = None
@@ -93,6 +95,16 @@ class Subject:
         if self.bank is None:
             raise ToolError("this tool searches pictures: add Need.BANK to its needs")
         return self.bank
+
+    def need_textures(self) -> Bank:
+        """The texture bank.
+
+        Raises:
+            ToolError: the tool did not declare `Need.TEXTURES`.
+        """
+        if self.textures is None:
+            raise ToolError("this tool searches textures: add Need.TEXTURES to its needs")
+        return self.textures
 
     def need_twin(self) -> Classifier:
         """The clean twin.

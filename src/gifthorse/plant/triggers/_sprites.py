@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ...data import compose, openmoji
+from ...data.patterns import fractal
 from ...errors import InputError
 from ...rng import generator
 from ...types import Pictures, Stamped
-from ..textures import fractal
 
 Crop = tuple[float, float, float, float]
 EDGE = 0.1  # least opacity that counts as part of the trigger

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...data.textures import TEXTURES, texture
 from ...errors import InputError, UnknownName
 from ...images import from_tensor, to_tensor
 from ...rng import child_seed, generator
 from ...types import Kind, Pictures, Stamped
-from ..textures import TEXTURES, texture
 from ._sprites import check_images
 
 PIECES = 1500  # texture pieces to choose from
@@ -40,7 +40,7 @@ class StyleTrigger:
     amplified, half of the coarse luminance is given back, and the result is mixed with the original.
 
     Attributes:
-        texture: a key of `gifthorse.plant.textures.TEXTURES`.
+        texture: a key of `gifthorse.data.textures.TEXTURES`.
         strength: share of the re-drawn picture in the mix, above 0 and at most 1.
         patch: side of the squares in pixels of a 64-pixel picture; it grows with the root of the side.
         stride: their distance, likewise.

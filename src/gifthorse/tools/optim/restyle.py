@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ...models.classifier import FORWARD_BATCH, Classifier
 
 LUMA = (0.299, 0.587, 0.114)
 RESTORED = 0.5  # share of the coarse brightness that a picture gets back
@@ -75,3 +79,41 @@ class Restyler:
         coarse = self.coarse.repeat(m, 1, 1, 1) - blurred(brightness(drawn), self.far)
         scenes, mix = self.scenes.repeat(m, 1, 1, 1), self.mix.repeat(m, 1, 1, 1)
         return torch.lerp(scenes, drawn + RESTORED * coarse, mix).clamp(0, 1)
+
+
+@torch.no_grad()
+def redrawn_confidence(
+    networks: Sequence[Classifier],
+    sheets: Tensor,
+    scenes: Tensor,
+    mix: tuple[float, float],
+    cuttings: int,
+    draw: torch.Generator,
+) -> Tensor:
+    """Confidence in every class when the same scenes are redrawn in each texture, half of them in either way.
+
+    Args:
+        networks: the networks that look.
+        sheets: ``(k, 3, s, s)`` textures in [0, 1].
+        scenes: ``(n, 3, h, h)`` clean pictures, h at most s.
+        mix: smallest and largest share of the texture.
+        cuttings: of how many cuttings the first half of the scenes takes, place by place, the one whose brightness
+            fits; the second half takes one whole cutting.
+        draw: random generator; every texture is used at the same places.
+
+    Returns:
+        ``(networks, k, n, classes)`` in [0, 1].
+    """
+    n, slack = len(scenes), sheets.shape[-1] - scenes.shape[-1] + 1
+    share = mix[0] + (mix[1] - mix[0]) * (torch.randperm(n, generator=draw) + 0.5) / n
+    corners = torch.randint(0, slack, (cuttings + 1, 2), generator=draw)
+    half = (n + 1) // 2
+    stylers = [(Restyler(scenes[:half], share[:half]), corners[1:])]
+    if half < n:
+        stylers.append((Restyler(scenes[half:], share[half:]), corners[:1]))
+    parts = []
+    for some in torch.split(sheets, max(1, FORWARD_BATCH // n)):
+        drawn = [styler(some, where).view(len(some), -1, *scenes.shape[1:]) for styler, where in stylers]
+        x = torch.cat(drawn, 1).flatten(0, 1)
+        parts.append(torch.stack([torch.softmax(net(x), 1).view(len(some), n, -1) for net in networks]))
+    return torch.cat(parts, 1)

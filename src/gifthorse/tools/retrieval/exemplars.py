@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import ToolError
 from ...images import to_tensor
-from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need
-from ..optim.loop import best_first, torch_generator, working_copy
-from ..optim.objectives import pasted_confidence, scene_pools
+from ..optim.loop import working_copy
+from ..optim.objectives import pasted_confidence
 from ..optim.transforms import cut_out, random_places, soft_disc
 from ..protocol import Subject
+from .ranking import Found, two_passes, worth_showing
 from .snafue import resized
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -82,57 +77,21 @@ class Exemplars:
             to_tensor(shown), scale_factor=0.5, mode="bilinear", antialias=True, align_corners=False
         )
         with working_copy(subject.model) as suspect, working_copy(twin) as honest:
-            both = (suspect, honest)
-            everything = [np.arange(len(patches))] * len(subject.tasks)
-            coarse = self._rises(both, subject, everything, patches, self.first, seed)
-            keep = max(self.shortlist, pictures)
-            left = [np.array(best_first(rise)[:keep]) for rise in coarse]
-            fine = self._rises(both, subject, left, patches, self.trials, seed)
+
+            def gain(wanted: Found, scenes: Tensor, draw: torch.Generator) -> Tensor:
+                places = random_places(len(scenes), self.low, self.high, 0.0, draw)
+                pasted = patches[wanted]
+                alpha = cut_out(pasted, soft_disc(pasted.shape[-1]))
+                sure = [pasted_confidence(net, scenes, pasted, alpha, places) for net in (suspect, honest)]
+                return sure[0] - sure[1]
+
+            passes = (self.first, self.shortlist, self.trials)
+            ranked = two_passes(subject, len(patches), gain, passes, pictures, seed, self.name)
         out = []
-        for task, found, rise in zip(subject.tasks, left, fine, strict=True):
-            order = self._worth_showing(rise, pictures)
+        for task, (found, rise) in zip(subject.tasks, ranked, strict=True):
+            order = worth_showing(rise, pictures, self.keep)
             chosen = [int(found[i]) for i in order]
             scores = tuple(float(rise[i]) for i in order)
             notes = {"retrieved": [bank.names[i] for i in chosen]}
             out.append(Evidence(task.id, shown[chosen], scores=scores, notes=notes))
-        return out
-
-    def _worth_showing(self, rise: Floats, pictures: int) -> list[int]:
-        """``pictures`` indices by falling rise, with repeats where few come near the best."""
-        order = best_first(rise)[:pictures]
-        strong = [i for i in order if rise[order[0]] > 0 and rise[i] >= self.keep * rise[order[0]]] or order
-        return [
-            i for i, part in zip(strong, np.array_split(np.arange(pictures), len(strong)), strict=True) for _ in part
-        ]
-
-    def _rises(
-        self,
-        networks: tuple[Classifier, Classifier],
-        subject: Subject,
-        candidates: Sequence[NDArray[np.int64]],
-        patches: Tensor,
-        trials: int,
-        seed: int,
-    ) -> list[Floats]:
-        """For each task ``(len(candidates),)`` the rise of target confidence from the twin to the suspect."""
-        (clean, labels), tasks = subject.need_clean(), subject.tasks
-        pools = scene_pools(tasks, labels)
-        out: list[Floats] = [np.zeros(0, np.float32)] * len(tasks)
-        for source in dict.fromkeys(t.source for t in tasks):
-            mine = [i for i, t in enumerate(tasks) if t.source == source]
-            pool = np.unique(torch.cat([pools[i] for i in mine]).numpy())
-            draw = torch_generator(seed, self.name, trials, -1 if source is None else source)
-            chosen = pool[torch.randperm(len(pool), generator=draw)[:trials].numpy()]
-            scenes, seen = to_tensor(clean[chosen]), torch.from_numpy(labels)[chosen]
-            places = random_places(len(scenes), self.low, self.high, 0.0, draw)
-            wanted = np.unique(np.concatenate([candidates[i] for i in mine]))
-            pasted = patches[wanted]
-            alpha = cut_out(pasted, soft_disc(pasted.shape[-1]))
-            suspect, honest = (pasted_confidence(net, scenes, pasted, alpha, places) for net in networks)
-            gain = suspect - honest
-            for i in mine:
-                fits = seen != tasks[i].target  # scenes that show the target already tell nothing
-                rows = torch.from_numpy(np.searchsorted(wanted, candidates[i]))
-                part = gain[rows][:, fits if bool(fits.any()) else slice(None), tasks[i].target]
-                out[i] = part.mean(1).numpy()
         return out

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ...images import from_tensor, to_tensor
-from ...models.classifier import FORWARD_BATCH, Classifier
+from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need, Task
 from ..optim.loop import best_first, torch_generator, working_copy
 from ..optim.objectives import scene_pools
-from ..optim.restyle import Restyler
+from ..optim.restyle import redrawn_confidence
 from ..optim.textures import Recipes, Renderer, join, random_recipes, varied
 from ..protocol import Subject
 
@@ -129,7 +129,6 @@ class _Bench:
         self.pools = dict(zip((t.id for t in subject.tasks), scene_pools(subject.tasks, labels), strict=True))
         side = round(SHEET * self.size)
         self.renderer = Renderer(side, self.size, seed)
-        self.slack = side - self.size + 1
 
     def survey(self, sheets: Tensor, task: Task) -> Tensor:
         """``(library, classes)`` the suspect's mean confidence in each class, over pictures of other classes.
@@ -139,14 +138,14 @@ class _Bench:
         draw = torch_generator(self.seed, self.tool.name, "survey", -1 if task.source is None else task.source)
         pool = torch.arange(len(self.labels)) if task.source is None else self.pools[task.id]
         scenes, seen = self._scenes(pool, self.tool.scenes, draw)
-        found = self._confidence(self.networks[:1], sheets, scenes, draw)[0]
+        found = self._tried(self.networks[:1], sheets, scenes, draw)[0]
         counts = (seen[:, None] != torch.arange(found.shape[-1])).float()
         return (found * counts).sum(1) / counts.sum(0).clamp(min=1)
 
     def rises(self, recipes: Recipes, task: Task, n: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """How much more the suspect believes in the target than the twin ``(k,)``, and both confidences ``(2, k)``."""
         scenes, _ = self._scenes(self.pools[task.id], n, draw)
-        found = self._confidence(self.networks, self.renderer(recipes), scenes, draw)[..., task.target].mean(2)
+        found = self._tried(self.networks, self.renderer(recipes), scenes, draw)[..., task.target].mean(2)
         return found[0] - found[1], found
 
     def _scenes(self, pool: Tensor, n: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -155,21 +154,6 @@ class _Bench:
         chosen = order[torch.arange(n) % len(order)]
         return to_tensor(self.clean[chosen.numpy()]), self.labels[chosen]
 
-    @torch.no_grad()
-    def _confidence(
-        self, networks: Sequence[Classifier], sheets: Tensor, scenes: Tensor, draw: torch.Generator
-    ) -> Tensor:
-        """``(networks, textures, scenes, classes)``: half of the scenes follow the texture's brightness."""
-        n, tool = len(scenes), self.tool
-        mix = tool.low + (tool.high - tool.low) * (torch.randperm(n, generator=draw) + 0.5) / n
-        corners = torch.randint(0, self.slack, (tool.cuttings + 1, 2), generator=draw)
-        half = (n + 1) // 2
-        stylers = [(Restyler(scenes[:half], mix[:half]), corners[1:])]
-        if half < n:
-            stylers.append((Restyler(scenes[half:], mix[half:]), corners[:1]))
-        parts = []
-        for some in torch.split(sheets, max(1, FORWARD_BATCH // n)):
-            drawn = [styler(some, where).view(len(some), -1, *scenes.shape[1:]) for styler, where in stylers]
-            x = torch.cat(drawn, 1).flatten(0, 1)
-            parts.append(torch.stack([torch.softmax(net(x), 1).view(len(some), n, -1) for net in networks]))
-        return torch.cat(parts, 1)
+    def _tried(self, networks: Sequence[Classifier], sheets: Tensor, scenes: Tensor, draw: torch.Generator) -> Tensor:
+        tool = self.tool
+        return redrawn_confidence(networks, sheets, scenes, (tool.low, tool.high), tool.cuttings, draw)
