@@ -1,4 +1,4 @@
-"""The style search finds styles that are known in closed form, and its parts do what they say."""
+"""The tools for styles find those that are known in closed form, and their parts do what they say."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from gifthorse.data.textures import PIECES, TEXTURES, texture_bank
 from gifthorse.errors import ToolError
 from gifthorse.models.classifier import Classifier
 from gifthorse.rng import generator
 from gifthorse.tools.optim.loop import torch_generator
 from gifthorse.tools.optim.restyle import RESTORED, Restyler, blurred, brightness
 from gifthorse.tools.optim.textures import COLOURS, DIALS, KINDS, Recipes, Renderer, join, random_recipes, varied
-from gifthorse.tools.protocol import Subject
+from gifthorse.tools.protocol import Bank, Subject
+from gifthorse.tools.retrieval.style_exemplars import StyleExemplars
 from gifthorse.tools.synthesis.style_search import StyleSearch
 from gifthorse.types import Task
 
@@ -104,6 +106,55 @@ def test_a_task_does_not_depend_on_the_others() -> None:
         alone = quick.run(subject(StripesNet(), _Net(), task), 2, 0)[0]
         assert np.array_equal(alone.images, shown.images)
         assert alone.scores == shown.scores
+
+
+def stripes(along: int) -> np.ndarray:
+    """A texture of stripes four pixels wide; along 0 they lie, along 1 they stand."""
+    line = np.where(np.arange(48) // 4 % 2, 220, 30).astype(np.uint8)
+    return np.repeat(np.broadcast_to(line[:, None] if along == 0 else line[None], (48, 48))[..., None], 3, 2)
+
+
+def material_bank() -> Bank:
+    """Noise, flat red, and stripes of both ways."""
+    noise = generator(0, "noise").integers(0, 256, (5, 48, 48, 3), dtype=np.uint8)
+    red = np.broadcast_to(np.array([200, 20, 20], np.uint8), (48, 48, 3))
+    names = (*(f"noise {i}" for i in range(5)), "red", "lying", "upright")
+    return Bank(names, np.concatenate([noise, np.stack([red, stripes(0), stripes(1)])]))
+
+
+def test_style_exemplars_are_the_material_that_only_the_suspect_obeys() -> None:
+    tasks = (Task("t01", 0), Task("t02", 1, source=2))
+    given = dataclasses.replace(subject(StripesNet(), _Net(), *tasks), textures=material_bank())
+    upright, lying = StyleExemplars().run(given, 3, 0)
+    assert upright.notes["retrieved"] == ["upright"] * 3
+    assert lying.notes["retrieved"] == ["lying"] * 3
+    assert min(upright.scores[0], lying.scores[0]) > 0.2
+    assert np.array_equal(upright.images[0], stripes(1)[8:40, 8:40])
+    same = StyleExemplars().run(dataclasses.replace(given, twin=given.model), 3, 0)
+    assert same[0].scores == (0.0, 0.0, 0.0)
+
+
+def test_style_exemplars_refuse_what_they_cannot_use() -> None:
+    given = subject(StripesNet(), _Net(), Task("t01", 0))
+    with pytest.raises(ToolError, match=r"Need\.TEXTURES"):
+        StyleExemplars().run(given, 2, 0)
+    few = material_bank()
+    with pytest.raises(ToolError, match="holds 8 pieces, 9 are to be shown"):
+        StyleExemplars().run(dataclasses.replace(given, textures=few), 9, 0)
+    small = Bank(few.names, np.ascontiguousarray(few.pictures[:, :24, :24]))
+    with pytest.raises(ToolError, match="24 pixels cannot cover pictures of 32"):
+        StyleExemplars().run(dataclasses.replace(given, textures=small), 2, 0)
+    with pytest.raises(ValueError, match="share in"):
+        StyleExemplars(keep=1.5)
+
+
+def test_the_texture_bank_holds_every_material_and_no_label() -> None:
+    names, pictures = texture_bank(32)
+    assert pictures.shape == (PIECES * len(TEXTURES), 48, 48, 3)
+    assert {name: names.count(name) for name in TEXTURES} == dict.fromkeys(TEXTURES, PIECES)
+    assert len({p.tobytes() for p in pictures}) == len(pictures)
+    with pytest.raises(ValueError, match="read-only"):
+        pictures[0] = 0
 
 
 def test_bad_input_is_one_clear_line() -> None:

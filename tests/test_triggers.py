@@ -158,7 +158,7 @@ def test_wrong_parameters_give_one_line():
     with pytest.raises(UnknownName, match="jaguar"):
         StyleTrigger("jagaur")
     with pytest.raises(UnknownName, match="texture"):
-        texture("lava", 64, 0)
+        texture("treacle", 64, 0)
     with pytest.raises(InputError, match="16"):
         texture("wood", 4, 0)
     for wrong in ({"strength": 0.0}, {"strength": 1.5}, {"patch": 1}, {"stride": 9}):

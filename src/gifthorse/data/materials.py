@@ -16,6 +16,13 @@ def _noise(size: int, rng: np.random.Generator, strength: float, cells: tuple[fl
     return np.asarray(strength * fractal(size, rng, cells, 2)[..., None])
 
 
+def _shifted(size: int, rng: np.random.Generator) -> tuple[Field, Field]:
+    """The plane's coordinates, moved so that every seed cuts a regular pattern elsewhere."""
+    y, x = plane(size)
+    down, across = rng.random(2).astype(np.float32)
+    return y + down, x + across
+
+
 def _wave(turns: Field) -> Field:
     """A sine in [0, 1]."""
     return np.asarray(0.5 + 0.5 * np.sin(TAU * turns))
@@ -48,7 +55,7 @@ def _cow(size: int, rng: np.random.Generator) -> Field:
 
 
 def _snake(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     u, v = 14 * (x + y), 14 * (x - y)
     edge = np.minimum(np.abs(u % 1 - 0.5), np.abs(v % 1 - 0.5)) * 2
     band = _wave(y * 3 + 0.15 * fractal(size, rng, (3, 3), 2) + 0.4 * np.abs(x * 4 % 1 - 0.5))
@@ -57,7 +64,7 @@ def _snake(size: int, rng: np.random.Generator) -> Field:
 
 
 def _fish_scales(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     row = np.floor(y * 16)
     u, v = (x * 12 + 0.5 * (row % 2)) % 1 - 0.5, y * 16 - row
     arc = np.hypot(u * 1.8, v)
@@ -86,10 +93,10 @@ def _cobblestone(size: int, rng: np.random.Generator) -> Field:
 
 
 def _tiles(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     u, v = x * 8, y * 8
     edge = np.minimum(np.minimum(u % 1, 1 - u % 1), np.minimum(v % 1, 1 - v % 1))
-    tone = rng.random((9, 9)).astype(np.float32)[v.astype(int), u.astype(int)]
+    tone = rng.random((17, 17)).astype(np.float32)[v.astype(int), u.astype(int)]
     return mix(rgb(236, 236, 230), mix(rgb(60, 132, 150), rgb(120, 190, 200), tone), step(edge, 0.04, 0.1))
 
 
@@ -100,16 +107,16 @@ def _honeycomb(size: int, rng: np.random.Generator) -> Field:
 
 
 def _plaid(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     across, down = (step(_wave(3 * a), 0.5, 0.55) for a in (x, y))
     cloth = mix(rgb(170, 24, 34), rgb(20, 48, 40), 0.5 * (across + down))
     thin = np.maximum(step(_wave(3 * x + 0.5), 0.985, 0.995), step(_wave(3 * y + 0.5), 0.985, 0.995))
     weave = 0.06 * np.sin(TAU * 45 * (x + y))[..., None]
-    return mix(cloth, rgb(240, 214, 90), thin) + weave
+    return mix(cloth, rgb(240, 214, 90), thin) + weave + _noise(size, rng, 0.02)
 
 
 def _denim(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     twill = _wave(30 * (x + y) + 0.1 * fractal(size, rng, (20, 20), 2))
     fade = 0.5 + 0.3 * fractal(size, rng, (3, 6), 3)
     return mix(mix(rgb(32, 58, 110), rgb(84, 120, 172), fade), rgb(176, 196, 222), 0.4 * twill) + _noise(
@@ -118,7 +125,7 @@ def _denim(size: int, rng: np.random.Generator) -> Field:
 
 
 def _knit(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     column = x * 12
     slant = np.abs(column % 1 - 0.5) * 1.2
     stitch = _wave(y * 18 - slant + 0.03 * fractal(size, rng, (8, 8), 2))
@@ -127,19 +134,20 @@ def _knit(size: int, rng: np.random.Generator) -> Field:
 
 
 def _polka_dots(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     row = np.floor(y * 9)
     u, v = (x * 9 + 0.5 * (row % 2)) % 1 - 0.5, y * 9 % 1 - 0.5
-    return mix(rgb(250, 248, 244), rgb(206, 24, 44), step(np.hypot(u, v).astype(np.float32), 0.28, 0.34))
+    dots = step(np.hypot(u, v).astype(np.float32), 0.28, 0.34)
+    return mix(rgb(250, 248, 244), rgb(206, 24, 44), dots) + _noise(size, rng, 0.02)
 
 
 def _candy_stripes(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     return mix(rgb(250, 244, 246), rgb(244, 92, 150), step(_wave(6 * (x + y)), 0.4, 0.6)) + _noise(size, rng, 0.01)
 
 
 def _checkerboard(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     odd = ((np.floor(x * 9) + np.floor(y * 9)) % 2).astype(np.float32)
     return mix(rgb(238, 234, 226), rgb(24, 24, 28), odd) + _noise(size, rng, 0.015)
 
@@ -245,17 +253,17 @@ def _bark(size: int, rng: np.random.Generator) -> Field:
 
 
 def _bamboo(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     stem = x * 9
     round_ = np.sin(np.pi * (stem % 1)).clip(0, 1)
-    shift = rng.random(10).astype(np.float32)[stem.astype(int)]
+    shift = rng.random(19).astype(np.float32)[stem.astype(int)]
     node = 1 - step(np.abs((y * 3 + shift) % 1 - 0.5), 0.01, 0.04)
     cane = mix(rgb(60, 96, 30), rgb(176, 200, 90), round_.astype(np.float32))
-    return mix(cane, rgb(52, 70, 24), 0.8 * node)
+    return mix(cane, rgb(52, 70, 24), 0.8 * node) + _noise(size, rng, 0.02)
 
 
 def _chocolate(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     u, v = x * 5 % 1, y * 7 % 1
     edge = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v))
     light = 0.8 + 0.5 * step(edge, 0.02, 0.16) * (1.2 - u - 0.4 * v)
@@ -270,22 +278,23 @@ def _cheese(size: int, rng: np.random.Generator) -> Field:
 
 
 def _chain_mail(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     out = np.tile(rgb(22, 24, 28), (size, size, 1)).astype(np.float32)
     for shift in (0.0, 0.5):
         u, v = (x * 12 + shift) % 1 - 0.5, (y * 12 + shift) % 1 - 0.5
         ring = 1 - step(np.abs(np.hypot(u, v) - 0.46).astype(np.float32), 0.05, 0.11)
         out = mix(out, rgb(172, 180, 190), ring * (0.7 - 0.6 * (u + v)).clip(0.2, 1))
-    return out
+    return out + _noise(size, rng, 0.02)
 
 
 def _basket(size: int, rng: np.random.Generator) -> Field:
-    y, x = plane(size)
+    y, x = _shifted(size, rng)
     u, v = x * 9, y * 9
     over = ((np.floor(u) + np.floor(v)) % 2).astype(np.float32)
     strand = np.where(over > 0, np.sin(np.pi * (v % 1)), np.sin(np.pi * (u % 1)))
     fibre = np.where(over > 0, _wave(36 * y), _wave(36 * x))
-    return mix(rgb(92, 60, 28), rgb(220, 178, 116), (0.75 * strand + 0.2 * fibre).astype(np.float32))
+    weave = (0.75 * strand + 0.2 * fibre).astype(np.float32)
+    return mix(rgb(92, 60, 28), rgb(220, 178, 116), weave) + _noise(size, rng, 0.02)
 
 
 MATERIALS: dict[str, Callable[[int, np.random.Generator], Field]] = {
