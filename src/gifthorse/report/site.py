@@ -21,6 +21,7 @@ from .. import images
 from ..errors import InputError, StoreError
 from . import figures, maps, tables
 from .schema import Report
+from .synergy import synergy
 
 COLUMNS = 5
 
@@ -89,6 +90,7 @@ def html(report: Report, sizes: Mapping[str, tuple[int, int]] | None = None, bes
         facts=tables.facts(report),
         found=figures.found(report),
         beside=tables.beside(report),
+        synergy=synergy(report),
         heat=figures.heat_map(report),
         side_by_side=figures.side_by_side(report),
         attribution=figures.attribution(report),
