@@ -53,6 +53,12 @@ class Restyler:
         local = blurred(grey, self.near)
         self.local = (local - local.mean((2, 3), keepdim=True)) / (local.std((2, 3), keepdim=True) + 1e-3)
 
+    def half(self, second: bool) -> Restyler:
+        """The first half of the scenes, which is the larger one, or the second."""
+        middle = (len(self.scenes) + 1) // 2
+        some = slice(middle, None) if second else slice(middle)
+        return Restyler(self.scenes[some], self.mix[some])
+
     def __call__(self, textures: Tensor, corners: Tensor) -> Tensor:
         """Every scene in every texture.
 
@@ -81,39 +87,44 @@ class Restyler:
         return torch.lerp(scenes, drawn + RESTORED * coarse, mix).clamp(0, 1)
 
 
+Way = tuple[Restyler, Tensor]
+"""Some scenes with their shares, and the corners of the cuttings with which they are redrawn."""
+
+
+def ways(scenes: Tensor, mix: tuple[float, float], cuttings: int, slack: int, draw: torch.Generator) -> tuple[Way, Way]:
+    """Both ways of redrawing: of many cuttings the one whose brightness fits, place by place; and one whole cutting.
+
+    A texture that is broken up by the first is laid whole by the second, which hides the object under it.
+
+    Args:
+        scenes: ``(n, 3, h, h)`` clean pictures.
+        mix: smallest and largest share of the texture.
+        cuttings: of how many cuttings the first way chooses.
+        slack: pixels by which textures are larger than scenes.
+        draw: random generator; every texture is used at the same places.
+    """
+    n = len(scenes)
+    share = mix[0] + (mix[1] - mix[0]) * (torch.randperm(n, generator=draw) + 0.5) / n
+    corners = torch.randint(0, slack + 1, (cuttings + 1, 2), generator=draw)
+    styler = Restyler(scenes, share)
+    return (styler, corners[1:]), (styler, corners[:1])
+
+
 @torch.no_grad()
-def redrawn_confidence(
-    networks: Sequence[Classifier],
-    sheets: Tensor,
-    scenes: Tensor,
-    mix: tuple[float, float],
-    cuttings: int,
-    draw: torch.Generator,
-) -> Tensor:
-    """Confidence in every class when the same scenes are redrawn in each texture, half of them in either way.
+def redrawn_confidence(networks: Sequence[Classifier], sheets: Tensor, way: Way) -> Tensor:
+    """Confidence in every class when a way's scenes are redrawn in each texture.
 
     Args:
         networks: the networks that look.
         sheets: ``(k, 3, s, s)`` textures in [0, 1].
-        scenes: ``(n, 3, h, h)`` clean pictures, h at most s.
-        mix: smallest and largest share of the texture.
-        cuttings: of how many cuttings the first half of the scenes takes, place by place, the one whose brightness
-            fits; the second half takes one whole cutting.
-        draw: random generator; every texture is used at the same places.
+        way: one of `ways`, with ``n`` scenes.
 
     Returns:
         ``(networks, k, n, classes)`` in [0, 1].
     """
-    n, slack = len(scenes), sheets.shape[-1] - scenes.shape[-1] + 1
-    share = mix[0] + (mix[1] - mix[0]) * (torch.randperm(n, generator=draw) + 0.5) / n
-    corners = torch.randint(0, slack, (cuttings + 1, 2), generator=draw)
-    half = (n + 1) // 2
-    stylers = [(Restyler(scenes[:half], share[:half]), corners[1:])]
-    if half < n:
-        stylers.append((Restyler(scenes[half:], share[half:]), corners[:1]))
-    parts = []
+    styler, corners = way
+    n, parts = len(styler.scenes), []
     for some in torch.split(sheets, max(1, FORWARD_BATCH // n)):
-        drawn = [styler(some, where).view(len(some), -1, *scenes.shape[1:]) for styler, where in stylers]
-        x = torch.cat(drawn, 1).flatten(0, 1)
+        x = styler(some, corners)
         parts.append(torch.stack([torch.softmax(net(x), 1).view(len(some), n, -1) for net in networks]))
     return torch.cat(parts, 1)

@@ -83,7 +83,7 @@ class Exemplars:
                 pasted = patches[wanted]
                 alpha = cut_out(pasted, soft_disc(pasted.shape[-1]))
                 sure = [pasted_confidence(net, scenes, pasted, alpha, places) for net in (suspect, honest)]
-                return sure[0] - sure[1]
+                return (sure[0] - sure[1])[None]
 
             passes = (self.first, self.shortlist, self.trials)
             ranked = two_passes(subject, len(patches), gain, passes, pictures, seed, self.name)

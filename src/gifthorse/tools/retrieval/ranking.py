@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 Found = NDArray[np.int64]
 
 Gain = Callable[[Found, Tensor, torch.Generator], Tensor]
-"""(entries of the bank ``(k,)``, scenes ``(n, 3, h, w)``, draw) -> ``(k, n, classes)`` rise of confidence."""
+"""(entries of the bank ``(k,)``, scenes ``(n, 3, h, w)``, draw) -> ``(ways, k, n, classes)`` rises of confidence."""
 
 
 def two_passes(
@@ -45,7 +45,7 @@ def two_passes(
 def _rises(
     subject: Subject, candidates: Sequence[Found], gain: Gain, trials: int, seed: int, name: str
 ) -> list[Floats]:
-    """For each task ``(len(candidates),)`` the mean rise of the target's confidence."""
+    """For each task ``(len(candidates),)`` the mean rise of the target's confidence, in the best way of each entry."""
     (clean, labels), tasks = subject.need_clean(), subject.tasks
     pools = scene_pools(tasks, labels)
     out: list[Floats] = [np.zeros(0, np.float32)] * len(tasks)
@@ -60,8 +60,8 @@ def _rises(
         for i in mine:
             fits = seen != tasks[i].target  # scenes that show the target already tell nothing
             rows = torch.from_numpy(np.searchsorted(wanted, candidates[i]))
-            part = found[rows][:, fits if bool(fits.any()) else slice(None), tasks[i].target]
-            out[i] = part.mean(1).numpy()
+            part = found[:, rows][:, :, fits if bool(fits.any()) else slice(None), tasks[i].target]
+            out[i] = part.mean(2).amax(0).numpy()
     return out
 
 

@@ -12,7 +12,7 @@ from ...errors import ToolError
 from ...images import to_tensor
 from ...types import Emits, Evidence, Family, Need
 from ..optim.loop import working_copy
-from ..optim.restyle import redrawn_confidence
+from ..optim.restyle import redrawn_confidence, ways
 from ..protocol import Subject
 from .ranking import Found, two_passes, worth_showing
 
@@ -21,26 +21,26 @@ from .ranking import Found, two_passes, worth_showing
 class StyleExemplars:
     """Materials of a texture bank whose redrawing raises the target's confidence most from clean twin to suspect.
 
-    What `exemplars` does with objects, done with styles: clean pictures are redrawn in every piece of the bank
-    (`optim.restyle`, which knows nothing of how styles are planted), the best are tried again on more pictures, and
-    those are shown bare. The bank holds pieces of many materials, among them other pieces of those that the suite
-    plants, as the bank of objects holds the drawings that it plants; a style that no bank holds is out of this
-    tool's reach, and `style-search` is for that. The method and all defaults are ours. On the twin itself nothing
-    rises, so what is shown there is the bank's order.
+    What `exemplars` does with objects, done with styles: clean pictures are redrawn in every piece of the bank, in
+    the two ways of `optim.restyle`, which knows nothing of how styles are planted; the better way counts. The best
+    pieces are tried again on more pictures and shown bare. The bank holds pieces of many materials, among them other
+    pieces of those that the suite plants, as the bank of objects holds the drawings that it plants; a style that no
+    bank holds is out of this tool's reach, and `style-search` is for that. The method and all defaults are ours. On
+    the twin itself nothing rises, so what is shown there is the bank's order.
 
     Attributes:
-        first: clean pictures that every piece is tried on.
+        first: clean pictures that every piece is tried on, in either way.
         shortlist: pieces per task that are tried again.
         trials: clean pictures of the second pass.
         low: smallest share of the texture in a redrawn picture.
         high: largest share.
-        cuttings: pieces of the texture to choose from at every place, in half of the pictures; the others take one.
+        cuttings: how many cuttings of the texture the first way chooses from at every place; the other takes one.
         keep: a piece is shown if its rise is at least this share of the best one's.
     """
 
-    first: int = 8
+    first: int = 4
     shortlist: int = 40
-    trials: int = 24
+    trials: int = 16
     low: float = 0.5
     high: float = 0.8
     cuttings: int = 6
@@ -74,9 +74,9 @@ class StyleExemplars:
         with working_copy(subject.model) as suspect, working_copy(twin) as honest:
 
             def gain(wanted: Found, scenes: Tensor, draw: torch.Generator) -> Tensor:
-                mix = (self.low, self.high)
-                sure = redrawn_confidence((suspect, honest), sheets[wanted], scenes, mix, self.cuttings, draw)
-                return sure[0] - sure[1]
+                both = ways(scenes, (self.low, self.high), self.cuttings, side - subject.size, draw)
+                sure = [redrawn_confidence((suspect, honest), sheets[wanted], way) for way in both]
+                return torch.stack([found[0] - found[1] for found in sure])
 
             passes = (self.first, self.shortlist, self.trials)
             ranked = two_passes(subject, len(sheets), gain, passes, pictures, seed, self.name)

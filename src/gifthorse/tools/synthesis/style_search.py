@@ -15,7 +15,7 @@ from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need, Task
 from ..optim.loop import best_first, torch_generator, working_copy
 from ..optim.objectives import scene_pools
-from ..optim.restyle import redrawn_confidence
+from ..optim.restyle import redrawn_confidence, ways
 from ..optim.textures import Recipes, Renderer, join, random_recipes, varied
 from ..protocol import Subject
 
@@ -155,5 +155,8 @@ class _Bench:
         return to_tensor(self.clean[chosen.numpy()]), self.labels[chosen]
 
     def _tried(self, networks: Sequence[Classifier], sheets: Tensor, scenes: Tensor, draw: torch.Generator) -> Tensor:
+        """``(networks, textures, scenes, classes)``: one half of the scenes is redrawn in either way."""
         tool = self.tool
-        return redrawn_confidence(networks, sheets, scenes, (tool.low, tool.high), tool.cuttings, draw)
+        both = ways(scenes, (tool.low, tool.high), tool.cuttings, sheets.shape[-1] - self.size, draw)
+        halves = [(styler.half(second=i > 0), corners) for i, (styler, corners) in enumerate(both)]
+        return torch.cat([redrawn_confidence(networks, sheets, h) for h in halves if len(h[0].scenes)], 2)
