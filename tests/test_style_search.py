@@ -19,7 +19,8 @@ from gifthorse.tools.optim.textures import COLOURS, DIALS, KINDS, Recipes, Rende
 from gifthorse.tools.protocol import Bank, Subject
 from gifthorse.tools.retrieval.style_exemplars import StyleExemplars
 from gifthorse.tools.synthesis.style_search import StyleSearch
-from gifthorse.types import Task
+from gifthorse.tools.synthesis.style_vis import StyleVis
+from gifthorse.types import Need, Task
 
 SIDE = 32
 SMALL = StyleSearch(library=150, scenes=4, shortlist=16, rounds=3, keep=3, children=6, fresh=4)
@@ -132,6 +133,30 @@ def test_style_exemplars_are_the_material_that_only_the_suspect_obeys() -> None:
     assert np.array_equal(upright.images[0], stripes(1)[8:40, 8:40])
     same = StyleExemplars().run(dataclasses.replace(given, twin=given.model), 3, 0)
     assert same[0].scores == (0.0, 0.0, 0.0)
+
+
+def test_style_vis_draws_which_way_the_stripes_run() -> None:
+    tasks = (Task("t01", 0), Task("t02", 1, source=2))
+    upright, lying = StyleVis(steps=40, degrees=0.0).run(subject(StripesNet(), _Net(), *tasks), 3, 0)
+    assert lean(upright.images) > 0.2
+    assert lean(lying.images) < -0.2
+    assert list(upright.scores) == sorted(upright.scores, reverse=True)
+    assert min(*upright.scores, *lying.scores) > 0.2
+
+
+def test_style_vis_takes_off_what_the_twin_draws_as_well() -> None:
+    given = subject(ColourNet(trojan=True), ColourNet(trojan=False), Task("t01", 0))
+    best = StyleVis(steps=60).run(given, 4, 0)[0]
+    red, _, blue = best.images[0].reshape(-1, 3).mean(0)
+    assert blue > red + 30
+    assert best.scores[0] > 0.8
+    assert StyleVis().needs - StyleVis(twin=0.0).needs == {Need.TWIN}
+    alone = StyleVis(steps=4, twin=0.0).run(dataclasses.replace(given, twin=None), 2, 0)[0]
+    assert alone.images.shape == (2, SIDE, SIDE, 3)
+    with pytest.raises(ToolError, match=r"Need\.TWIN"):
+        StyleVis().run(dataclasses.replace(given, twin=None), 2, 0)
+    with pytest.raises(ValueError, match="low <= high"):
+        StyleVis(low=0.9, high=0.5)
 
 
 def test_style_exemplars_refuse_what_they_cannot_use() -> None:

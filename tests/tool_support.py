@@ -15,6 +15,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "neural-cleanse": {"steps": 4, "trials": 2},
     "feature-re": {"steps": 4, "restarts": 2, "trials": 2},
     "exemplars": {"first": 1, "shortlist": 6, "trials": 2},
+    "style-vis": {"steps": 3, "scenes": 2, "trials": 2},
     "style-exemplars": {"first": 2, "shortlist": 4, "trials": 2},
     "text-cavs": {"steps": 3},
     "rfla-perturb": {"steps": 3, "trials": 2},

@@ -59,6 +59,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "rfla-gen": "gifthorse.tools.synthesis.rfla:RflaGen",
         "feud": "gifthorse.tools.synthesis.feud:Feud",
         "style-search": "gifthorse.tools.synthesis.style_search:StyleSearch",
+        "style-vis": "gifthorse.tools.synthesis.style_vis:StyleVis",
         "snafue": "gifthorse.tools.retrieval.snafue:Snafue",
         "text-cavs": "gifthorse.tools.retrieval.text_cavs:TextCavs",
         "exemplars": "gifthorse.tools.retrieval.exemplars:Exemplars",
