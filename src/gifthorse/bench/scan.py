@@ -1,4 +1,4 @@
-"""One scan for all classes: which pictures raise which class, on every source class or on one, by successive halving."""
+"""One scan for all classes: which pictures raise which class, on all source classes or one, by successive halving."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.protocol import Dataset
-from ..images import to_tensor
+from ..images import from_tensor, to_tensor
 from ..models.classifier import Classifier
 from ..rng import child_seed
+from ..types import Pictures
 from .stimuli import Rows, Stimuli, confidence
 
 Floats = NDArray[np.float32]
@@ -41,13 +42,15 @@ class Finding:
         row: which picture of the stimuli.
         target: the class.
         source: the class of the scenes it was laid into, or None for all but the target's.
-        rise: mean rise of the target's confidence on scenes of the last rung, in [-1, 1].
+        rise: mean rise of the target's confidence on the scenes of its rung, in [-1, 1].
+        last: whether that rung is the last, whose scenes took no part in choosing the picture.
     """
 
     row: int
     target: int
     source: int | None
     rise: float
+    last: bool
 
 
 class Scan:
@@ -67,7 +70,7 @@ class Scan:
         self._first: dict[int, tuple[Classifier, Floats]] = {}
 
     def look(self, networks: Sequence[Classifier]) -> None:
-        """Ask networks about every picture, on the first rung; those asked together share the drawing of the pictures."""
+        """Ask networks about every picture, on the first rung; asked together they share the drawing of it."""
         new = [net for net in networks if id(net) not in self._first]
         if new:
             said = self._means(new, np.arange(len(self.stimuli)), self.sources, self.effort.first, "first")
@@ -76,7 +79,7 @@ class Scan:
     def findings(
         self, net: Classifier, reference: Classifier | None, barred: NDArray[np.bool_] | None = None
     ) -> list[Finding]:
-        """What was measured on the last rungs, largest rise first.
+        """What was measured on the rungs after the first, largest rise first.
 
         A rise is the target's mean confidence less the larger of what ``net`` says of the same scenes without the
         picture and, where there is one, what ``reference`` says with it.
@@ -95,27 +98,21 @@ class Scan:
         return sorted(out, key=lambda f: -f.rise)
 
     def _universal(self, both: Sequence[Classifier], start: Floats) -> list[Finding]:
-        rows, mean = np.arange(len(start)), _over_sources(start, self.sources)
-        kept = np.ones(mean.shape, bool)
-        for rung, (keep, scenes) in enumerate(self.effort.universal):
-            kept = _best(np.where(kept, mean, -np.inf), keep)
-            chosen = kept.any(1)
-            rows, kept = rows[chosen], kept[chosen]
-            mean = _over_sources(self._rises(both, rows, self.sources, scenes, f"universal {rung}"), self.sources)
-        return [Finding(int(rows[i]), int(t), None, float(mean[i, t])) for i, t in np.argwhere(kept)]
+        def rises(rows: Rows, scenes: int, rung: int) -> Floats:
+            found = self._rises(both, rows, self.sources, scenes, f"universal {rung}")
+            return _over_sources(found, self.sources)
+
+        return _halved(_over_sources(start, self.sources), self.effort.universal, None, rises)
 
     def _single(self, both: Sequence[Classifier], start: Floats) -> list[Finding]:
-        out = []
+        out: list[Finding] = []
         for i, source in enumerate(self.sources):
-            rows, rise = np.arange(len(start)), start[:, i].copy()
-            kept = np.ones(rise.shape, bool)
-            kept[:, source] = False
-            for rung, (keep, scenes) in enumerate(self.effort.single):
-                kept = _best(np.where(kept, rise, -np.inf), keep)
-                chosen = kept.any(1)
-                rows, kept = rows[chosen], kept[chosen]
-                rise = self._rises(both, rows, self.sources[i : i + 1], scenes, f"single {rung}")[:, 0]
-            out += [Finding(int(rows[k]), int(t), int(source), float(rise[k, t])) for k, t in np.argwhere(kept)]
+            mine = self.sources[i : i + 1]
+
+            def rises(rows: Rows, scenes: int, rung: int, mine: Rows = mine) -> Floats:
+                return self._rises(both, rows, mine, scenes, f"single {rung}")[:, 0]
+
+            out += _halved(start[:, i], self.effort.single, int(source), rises)
         return out
 
     def _rises(self, both: Sequence[Classifier], rows: Rows, sources: Rows, scenes: int, rung: str) -> Floats:
@@ -127,7 +124,16 @@ class Scan:
         out: Floats = said[0] - np.maximum(honest[0], honest[-1])
         return out
 
-    def scenes(self, sources: Rows, each: int, rung: str) -> NDArray[np.uint8]:
+    def example(self, finding: Finding, each: int) -> Pictures:
+        """``(1 + each, h, w, 3)`` uint8: a picture alone, then in scenes, whether they convince the network or not."""
+        row = np.array([finding.row])
+        sources = np.array([finding.source]) if finding.source is not None else self.sources
+        sources = np.resize(np.roll(sources[sources != finding.target], -finding.row), each)
+        scenes = to_tensor(self.scenes(sources, 1, "shown"))
+        laid = from_tensor(self.stimuli.laid(row, scenes, child_seed(self.seed, "places", "shown")))
+        return np.concatenate([self.stimuli.alone(row), laid])
+
+    def scenes(self, sources: Rows, each: int, rung: str) -> Pictures:
         """``(sources * each, h, w, 3)`` held-out scenes, source by source; each rung has its own."""
         seed = child_seed(self.seed, "audit", rung, *(int(s) for s in sources))
         return self.data.scenes("test", len(sources) * each, seed, labels=np.repeat(sources, each)).images
@@ -151,6 +157,30 @@ def _over_sources(rise: Floats, sources: Rows) -> Floats:
     """``(rows, sources, classes)`` -> ``(rows, classes)``, the mean over sources other than the class."""
     own = sources[:, None] == np.arange(rise.shape[2])
     out: Floats = np.where(own, 0, rise).sum(1) / np.maximum(1, (~own).sum(0))
+    return out
+
+
+def _halved(
+    value: Floats, rungs: Sequence[tuple[int, int]], source: int | None, rises: Callable[[Rows, int, int], Floats]
+) -> list[Finding]:
+    """Successive halving: every rung keeps the best pictures of each class and measures them anew.
+
+    Args:
+        value: ``(pictures, classes)`` rises of the first rung.
+        rungs: (pictures kept per class, scenes of each source) of every further one.
+        source: what is written on the findings; a class is not sought on its own scenes.
+        rises: (pictures, scenes of each source, rung) -> ``(pictures, classes)``.
+    """
+    rows, kept, out = np.arange(len(value)), np.ones(value.shape, bool), list[Finding]()
+    if source is not None:
+        kept[:, source] = False
+    for rung, (keep, scenes) in enumerate(rungs):
+        kept = _best(np.where(kept, value, -np.inf), keep)
+        chosen = kept.any(1)
+        rows, kept = rows[chosen], kept[chosen]
+        value, last = rises(rows, scenes, rung), rung == len(rungs) - 1
+        found = np.argwhere(kept)
+        out += [Finding(int(rows[i]), int(t), source, float(value[i, t]), last) for i, t in found]
     return out
 
 

@@ -89,8 +89,8 @@ class Objects:
             (left, right), (top, bottom) = (_inside(axis) for axis in (across, down))
             y, x = torch.meshgrid(down[top:bottom], across[left:right], indexing="ij")
             laid = F.grid_sample(layers, torch.stack([x, y], -1)[None], mode="bilinear", align_corners=False)
-            colour, cover = laid.view(len(rows), 4, *y.shape).split((3, 1), 1)
-            out[:, i, :, top:bottom, left:right].mul_(1 - cover).add_(colour)
+            laid = laid.view(len(rows), 4, *y.shape)
+            out[:, i, :, top:bottom, left:right].mul_(1 - laid[:, 3:]).add_(laid[:, :3])
         return out.flatten(0, 1)
 
 
