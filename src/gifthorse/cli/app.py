@@ -7,6 +7,7 @@ import typer
 from ..errors import StoreError, UnknownName
 from ..store import default_home
 from . import models, suites
+from .audit import audit
 from .say import EPILOG, AsJson, say
 from .stores import store
 from .suites import bench
@@ -22,7 +23,7 @@ app = typer.Typer(
 )
 
 
-for verb in (suites.demo, models.plant, models.verify, models.probe, models.card, suites.report):
+for verb in (suites.demo, models.plant, models.verify, models.probe, audit, models.card, suites.report):
     app.command(verb.__name__, epilog=EPILOG)(verb)
 app.add_typer(bench, name="bench")
 app.add_typer(store, name="store")

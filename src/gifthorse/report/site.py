@@ -43,8 +43,7 @@ def write(report: Report, pictures: Mapping[str, NDArray[Any]], out: Path, besid
         InputError: a picture is missing or has a wrong shape, or ``out`` holds something else.
         StoreError: the folder cannot be written.
     """
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "report.json").is_file()):
-        raise InputError(f"{out}: holds something that is not a report; name a new folder")
+    check_place(out, "report.json")
     files, sizes = {}, {}
     for row in report.gallery:
         if not row.picture and row.texts:
@@ -66,6 +65,25 @@ def write(report: Report, pictures: Mapping[str, NDArray[Any]], out: Path, besid
         "board.csv": tables.board_csv(report).encode(),
         **dict(files.values()),
     }
+    return publish(content, out)
+
+
+def check_place(out: Path, mark: str) -> None:
+    """Refuse a folder that holds something other than an older report, which the file ``mark`` tells.
+
+    Raises:
+        InputError: it does.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / mark).is_file()):
+        raise InputError(f"{out}: holds something that is not a report; name a new folder")
+
+
+def publish(content: Mapping[str, bytes], out: Path) -> Path:
+    """Write a report's files, all or none; an older report there goes. The path of ``index.html``.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
     try:
         _replace(content, out)
     except OSError as error:
@@ -75,17 +93,21 @@ def write(report: Report, pictures: Mapping[str, NDArray[Any]], out: Path, besid
     return out / "index.html"
 
 
-def html(report: Report, sizes: Mapping[str, tuple[int, int]] | None = None, beside: Report | None = None) -> str:
-    """The page as text; ``sizes`` gives width and height of each picture file, ``beside`` is as in `write`."""
+def render(template: str, **values: Any) -> str:
+    """A page from a template of ours, with the style inside and a policy that lets it load nothing but its pictures."""
     env = _environment()
     css = env.loader.get_source(env, "style.html.j2")[0] if env.loader else ""
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src 'self'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    return env.get_template("index.html.j2").render(
+    return env.get_template(template).render(css=Markup(css), policy=policy, **values)  # our own file; it holds no data
+
+
+def html(report: Report, sizes: Mapping[str, tuple[int, int]] | None = None, beside: Report | None = None) -> str:
+    """The page as text; ``sizes`` gives width and height of each picture file, ``beside`` is as in `write`."""
+    return render(
+        "index.html.j2",
         report=report,
         sizes=sizes or {},
-        css=Markup(css),  # our own file; it holds no data
-        policy=policy,
         boards=tables.boards(report),
         facts=tables.facts(report),
         found=figures.found(report),
