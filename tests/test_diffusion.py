@@ -135,12 +135,13 @@ def test_a_prior_of_its_own_needs_no_generator() -> None:
 
 @pytest.mark.parametrize("restyle", [False, True])
 def test_a_tuned_generator_draws_what_the_target_wants(restyle: bool) -> None:
-    tool = RflaGen2(steps=30, lr=0.1, restyle=restyle)
-    red, blue = tool.run(subject(), 2, 0)
+    """The twin obeys neither colour: what it obeys as well would not count."""
+    tool, given = RflaGen2(steps=30, lr=0.1, restyle=restyle), subject(twin=classifier("green", "yellow", "red"))
+    red, blue = tool.run(given, 2, 0)
     assert colour(red)[0] > colour(red)[2] + 40
     assert colour(red)[0] > colour(red)[1] + 40
     assert colour(blue)[2] > colour(blue)[0] + 40
-    before = dataclasses.replace(tool, steps=1, lr=1e-9).run(subject(), 2, 0)
+    before = dataclasses.replace(tool, steps=1, lr=1e-9).run(given, 2, 0)
     assert red.scores[0] > before[0].scores[0] + 0.05
     assert red.notes["made"] == 3
 

@@ -105,6 +105,13 @@ def test_a_transform_is_the_tint_that_fires_the_target() -> None:
     assert blue.notes["change"] < 0.25
 
 
+def test_transformed_pictures_go_to_the_target_in_spite_of_a_small_mask() -> None:
+    """The units in the mask alone can be moved without the pictures themselves reaching the target."""
+    (whole,), (part,) = (FeatureRE(steps=60, trials=4, whole=w).run(subject(BLUE), 2, 0) for w in (1.0, 0.0))
+    assert whole.notes["confidence"] > max(0.5, part.notes["confidence"])
+    assert whole.notes["units"] < 0.2
+
+
 HONEST = torch.tensor([[0.0, 0, 0, 9], [0, 6, 0, 0], [0, 0, 6, 0], [0, 0, 0, 0]])
 SUSPECT = HONEST + torch.tensor([[7.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
@@ -454,6 +461,7 @@ def test_feature_re_cost_is_what_it_says() -> None:
         m, a, b = mask[i].numpy(), plain[3 * i : 3 * i + 3].numpy(), moved[3 * i : 3 * i + 3].numpy()
         centre = b.mean(0)
         miss = np.mean([cross(6 * ((1 - m) * row + m * centre), (1, 3)[i]) for row in a])
+        miss += tool.whole * np.mean([cross(6 * row, (1, 3)[i]) for row in b])
         ragged = (m * b.std(0, ddof=1)).sum() / (m * np.abs(centre)).sum()
         wanted = miss + tool.spread * ragged + 10 * max(0.0, m.mean() / tool.wide - 1)
         assert got[i].item() == pytest.approx(wanted, rel=1e-4)

@@ -37,7 +37,8 @@ class FeatureRE:
     What differs: F is two small convolutions beside a colour matrix, where the paper trains a U-Net; the features are
     the pooled last block, where the paper cuts a network in the middle; distance is mean absolute change, without the
     paper's structural similarity. So F can be a tint, a blur, an edge or a fine repeated texture; it cannot draw a
-    shape at a place. Weights and numbers are ours.
+    shape at a place. The transformed pictures themselves are asked to go to the target as well: a hyperplane in the
+    last block is reached without that. Masks start as wide as costs nothing. Weights and numbers are ours.
 
     Shown are clean pictures after the best transform of a task.
 

@@ -52,7 +52,7 @@ class RflaGen2(Rfla):
         restyle: whether textures are tried as well.
     """
 
-    scenes: int = 3
+    scenes: int = 2
     smooth: float = 1.5e-3
     disguise: float = 0.0
     steps: int = 32
