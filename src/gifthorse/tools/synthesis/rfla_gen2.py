@@ -87,7 +87,7 @@ class RflaGen2(Rfla):
             out = []
             for k in range(len(subject.tasks)):
                 made = {way: self._tuned(stage, generator, k, way, pictures, seed) for way in ways}
-                out.append(self._shown(stage, k, made, pictures, seed))
+                out.append(self._better(stage, k, made, pictures, seed))
             return out
 
     def _tuned(self, stage: Stage, generator: Any, k: int, way: str, pictures: int, seed: int) -> Tensor:
@@ -149,7 +149,7 @@ class RflaGen2(Rfla):
             both.append((torch.stack(seen) - before).numpy())
         return both[0] - both[1]
 
-    def _shown(self, stage: Stage, k: int, made: dict[str, Tensor], pictures: int, seed: int) -> Evidence:
+    def _better(self, stage: Stage, k: int, made: dict[str, Tensor], pictures: int, seed: int) -> Evidence:
         """The best drawings of the better way."""
         rises = {way: self._rises(stage, k, way, some, seed) for way, some in made.items()}
         order = {way: best_first(values)[:pictures] for way, values in rises.items()}
