@@ -96,7 +96,7 @@ class DiffusersPrior(nn.Module):
         noise = ((1 - self.kept) / self.kept).sqrt()
         time = int((noise - level).abs().argmin())
         x = (z / (1 + level**2) ** 0.5).view(-1, 3, self.side, self.side)
-        found = self.unet(x, time, return_dict=False)[0]
+        found: Tensor = self.unet(x, time, return_dict=False)[0]
         return (z - level * found.flatten(1)).clamp(-1, 1)
 
     def starts(self, n: int, draw: torch.Generator) -> Tensor:

@@ -93,7 +93,7 @@ class Distil:
             for task in subject.tasks:
                 draw = torch_generator(seed, self.name, task.id)
                 flee = sources(task, made, len(net.classes), draw)
-                z = torch.cat([self._drawn(net, prior, task, part, draw) for part in flee.split(GRADIENT_BATCH)])
+                z = torch.cat([self._drawn(net, prior, task, part, draw) for part in torch.split(flee, GRADIENT_BATCH)])
                 out.append(self._shown(net, prior, task, z, flee, pictures, draw))
         return out
 
@@ -136,7 +136,7 @@ class Distil:
         draw: torch.Generator,
     ) -> Evidence:
         """The best drawings of a task."""
-        drawn = torch.cat([checked(prior, some) for some in z.split(GRADIENT_BATCH)])
+        drawn = torch.cat([checked(prior, some) for some in torch.split(z, GRADIENT_BATCH)])
         side = max(16, net.size // 2)
         grounds = torch.rand(self.trials, 3, 1, 1, generator=draw).expand(-1, -1, net.size, net.size)
         places = random_places(self.trials, self.low, self.high, 0.0, draw)
