@@ -21,6 +21,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "rfla-perturb": {"steps": 3, "trials": 2},
     "feud": {"steps": 2, "inversions": 2, "redraw": 2, "trials": 2},
     "rfla-gen": {"steps": 2, "trials": 2, "batch": 2},
+    "rfla-gen2": {"steps": 2, "trials": 2, "batch": 2},
+    "distil": {"steps": 3, "trials": 2},
     "style-search": {"library": 6, "scenes": 2, "shortlist": 4, "rounds": 1, "children": 2, "fresh": 2},
     "snafue": {"steps": 4, "synthetic": 3, "shortlist": 6, "trials": 2},
     "integrated-gradients": {"n_steps": 5},

@@ -57,6 +57,8 @@ BUILTIN: dict[str, dict[str, str]] = {
         "feature-re": "gifthorse.tools.synthesis.feature_re:FeatureRE",
         "rfla-perturb": "gifthorse.tools.synthesis.rfla:RflaPerturb",
         "rfla-gen": "gifthorse.tools.synthesis.rfla:RflaGen",
+        "rfla-gen2": "gifthorse.tools.synthesis.rfla_gen2:RflaGen2",
+        "distil": "gifthorse.tools.synthesis.distil:Distil",
         "feud": "gifthorse.tools.synthesis.feud:Feud",
         "style-search": "gifthorse.tools.synthesis.style_search:StyleSearch",
         "style-vis": "gifthorse.tools.synthesis.style_vis:StyleVis",

@@ -104,7 +104,7 @@ class ConvGenerator(nn.Module):
     def __init__(self, recipe: GeneratorRecipe, pictures: int) -> None:
         super().__init__()
         self.latent, self.side = recipe.latent, recipe.side
-        self.width = recipe.widths[0]
+        self.width, self.noise = recipe.widths[0], recipe.noise
         self.seed = nn.Linear(recipe.latent, 16 * self.width)
         ahead = (*recipe.widths[1:], 3)
         self.rises = nn.ModuleList(_Rise(a, b, recipe.latent) for a, b in zip(recipe.widths, ahead, strict=True))
@@ -120,6 +120,22 @@ class ConvGenerator(nn.Module):
     def starts(self, n: int, draw: torch.Generator) -> Tensor:
         """Latents of ``n`` pictures of the bank, drawn at random with replacement."""
         return self.table[torch.randint(len(self.table), (n,), generator=draw)].clone()
+
+    @property
+    def highest(self) -> float:
+        """Noise level beside which the spread of the table is small."""
+        return 3.0 * max(float(self.table.std()), 1e-3)
+
+    def denoise(self, z: Tensor, level: float) -> Tensor:
+        """``(n, latent)`` the clean latent expected where ``z`` is one plus ``level`` times normal noise.
+
+        No network is trained for this. The decoder learnt on latents of the table with noise of spread ``noise``; for
+        that mixture of normal distributions the expectation is known in closed form.
+        """
+        own, added = self.noise**2, level**2
+        far = (z.square().sum(1)[:, None] - 2 * z @ self.table.T + self.table.square().sum(1)) / (2 * (own + added))
+        near = torch.softmax(-far, dim=1) @ self.table
+        return near + (z - near) * (own / max(own + added, 1e-12))
 
 
 def train(

@@ -8,13 +8,14 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 COLOUR_SPREAD = (1.0, 0.45, 0.25)
 """Spread along the axes bright-dark, red-blue and green-magenta, as natural pictures roughly have it."""
 
-ODD, EVEN = 0.67, 0.6
-"""Divisors of the two halves of a CPPN's activation, as lucid has them."""
+ODD, MIDDLE, EVEN = 0.67, 0.45, 0.396
+"""Divisors of the two halves of a CPPN's activation, and what is taken off the even half: lucid's unbiased form."""
 
 
 @lru_cache(maxsize=1)
@@ -65,6 +66,10 @@ class FourierImage:
         out: Tensor = _Contrast.apply(colours, self.contrast)
         return out.view_as(planes)
 
+    def finished(self, spectra: Tensor) -> Tensor:
+        """The pictures as they are shown: the same."""
+        return self(spectra)
+
 
 class _Contrast(torch.autograd.Function):
     """Each row brought to a given spread, then squashed into (0, 1)."""
@@ -90,14 +95,14 @@ class _Contrast(torch.autograd.Function):
 
 
 class _Both(torch.autograd.Function):
-    """Arc tangent and its square, each brought to a spread of about one; one backward pass serves both."""
+    """Arc tangent and its square, each with mean about 0 and spread about 1; one backward pass serves both."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         """``(n, c, p)`` -> ``(n, 2 c, p)``."""
         bent = torch.atan(x)
         ctx.save_for_backward(x, bent)
-        return torch.cat([bent / ODD, bent.square() / EVEN], dim=1)
+        return torch.cat([bent / ODD, (bent.square() - MIDDLE) / EVEN], dim=1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
@@ -111,22 +116,28 @@ class _Both(torch.autograd.Function):
 class CppnImage:
     """Pictures as networks from coordinates to colour (Mordvintsev et al. 2018), one network per row.
 
-    Each layer is one batched matrix product over all rows, so many rows cost little more than one. The last layer
-    starts at zero, hence every picture starts grey.
+    Each layer is one batched matrix product over all rows, so many rows cost little more than one. What is ours: the
+    contrast over the places is held fixed, so that no picture can be one plain colour, which is where steepest ascent
+    leads first and where the sigmoid's slope dies; hence the last layer does not start at zero. And since such a
+    picture has no resolution of its own, it is drawn small and enlarged while it is optimised.
 
     Attributes:
         size: side of the square picture in pixels.
         layers: 1x1 convolutions, the last one included.
         width: channels of each.
+        sketch: side at which pictures are drawn before they are enlarged; 0: ``size``.
+        contrast: spread of the pixel logits over the places, and bound of their mean.
     """
 
     size: int
     layers: int = 8
     width: int = 24
+    sketch: int = 0
+    contrast: float = 1.3
 
     def __post_init__(self) -> None:
-        if self.layers < 2 or self.width < 1:
-            raise ValueError("needs layers >= 2 and width >= 1")
+        if self.layers < 2 or self.width < 1 or not 0 <= self.sketch <= self.size:
+            raise ValueError("needs layers >= 2, width >= 1 and sketch from 0 to size")
 
     def _shapes(self) -> list[tuple[int, int]]:
         """(outputs, inputs) of each layer."""
@@ -134,17 +145,25 @@ class CppnImage:
         return [(self.width, 2), *inner, (3, 2 * self.width)]
 
     def start(self, n: int, draw: torch.Generator) -> Tensor:
-        """``(n, parameters)`` weights with spread one over the root of the inputs; biases and the last layer 0."""
+        """``(n, parameters)`` weights with spread one over the root of the inputs; biases 0."""
         parts = []
-        for i, (out, inputs) in enumerate(self._shapes()):
-            spread = 0.0 if i == self.layers - 1 else 1 / math.sqrt(inputs)
-            parts += [spread * torch.randn(n, out * inputs, generator=draw), torch.zeros(n, out)]
+        for out, inputs in self._shapes():
+            parts += [torch.randn(n, out * inputs, generator=draw) / math.sqrt(inputs), torch.zeros(n, out)]
         return torch.cat(parts, dim=1)
 
     def __call__(self, params: Tensor) -> Tensor:
-        """Pictures ``(n, 3, size, size)`` in (0, 1)."""
+        """Pictures ``(n, 3, size, size)`` in (0, 1), drawn at ``sketch`` and enlarged."""
+        x = self._drawn(params, self.sketch or self.size)
+        return x if x.shape[-1] == self.size else F.interpolate(x, (self.size,) * 2, mode="bilinear")
+
+    def finished(self, params: Tensor) -> Tensor:
+        """The pictures as they are shown: drawn at ``size``."""
+        return self._drawn(params, self.size)
+
+    def _drawn(self, params: Tensor, side: int) -> Tensor:
+        """Pictures ``(n, 3, side, side)``."""
         n, at = len(params), 0
-        x = _coordinates(self.size).expand(n, -1, -1)
+        x = _coordinates(side).expand(n, -1, -1)
         for i, (out, inputs) in enumerate(self._shapes()):
             weight = params[:, at : at + out * inputs].view(n, out, inputs)
             bias = params[:, at + out * inputs : at + out * (inputs + 1)].unsqueeze(2)
@@ -152,7 +171,11 @@ class CppnImage:
             x = torch.baddbmm(bias, weight, x)
             if i < self.layers - 1:
                 x = _Both.apply(x)
-        return torch.sigmoid(x).view(n, 3, self.size, self.size)
+        colours = _colour_matrix() @ x
+        mean = colours.mean(dim=2, keepdim=True)
+        parts = colours - mean
+        spread = parts.flatten(1).std(dim=1)[:, None, None] + 1e-4
+        return torch.sigmoid(self.contrast * (parts / spread + torch.tanh(mean))).view(n, 3, side, side)
 
 
 @lru_cache(maxsize=8)

@@ -44,7 +44,11 @@ class Parametrisation(Protocol):
         ...
 
     def __call__(self, params: Tensor, /) -> Tensor:
-        """The pictures."""
+        """The pictures, as they are optimised."""
+        ...
+
+    def finished(self, params: Tensor, /) -> Tensor:
+        """The pictures, as they are shown."""
         ...
 
 
@@ -106,7 +110,7 @@ def visualise(
     draw = torch_generator(seed, views.name, "views")
     (found,) = minimise([start], [views.lr], loss, views.steps, rows, draw, plateau, still=views.twin > 0)
     with torch.no_grad():
-        parts = [from_tensor(image(some)) for some in torch.split(found, GRADIENT_BATCH)]
+        parts = [from_tensor(image.finished(some)) for some in torch.split(found, GRADIENT_BATCH)]
     return np.concatenate(parts), plateau.steps.tolist()
 
 

@@ -25,7 +25,7 @@ NEEDS = frozenset({Need.GRADIENTS, Need.CLEAN, Need.TWIN, Need.GENERATOR})
 
 
 @dataclass(frozen=True)
-class _Rfla:
+class Rfla:
     """What both forms share: the loss of a drawn picture, and its choice by mean gain of target confidence.
 
     Attributes:
@@ -56,7 +56,7 @@ class _Rfla:
         if min(self.miss, self.smooth, self.disguise, self.definite) < 0:
             raise ValueError("weights of the loss must be at least 0")
 
-    def losses(self, stage: _Stage, drawn: Tensor, owner: Tensor, draw: torch.Generator) -> Tensor:
+    def losses(self, stage: Stage, drawn: Tensor, owner: Tensor, draw: torch.Generator) -> Tensor:
         """``(n,)`` loss of drawn pictures ``(n, 3, s, s)`` in [0, 1], each for the task with the index ``owner``."""
         targets, each = stage.targets[owner], self.scenes
         small = shrunk(drawn, stage.side)
@@ -69,6 +69,10 @@ class _Rfla:
         x = paste(below, (views * light + noise).clamp(0, 1), stage.alpha, places)
         miss = cross_entropy(stage.suspect(x), targets.repeat_interleave(each)).view(-1, each).mean(1)
         total = self.miss * miss + self.smooth * small[0].numel() * total_variation(small)
+        return self.disguised(total, stage, drawn, targets)
+
+    def disguised(self, total: Tensor, stage: Stage, drawn: Tensor, targets: Tensor) -> Tensor:
+        """``(n,)`` losses plus disguise and entropy: what the twin reads in the bare drawings."""
         if self.disguise or self.definite:
             bare = F.interpolate(drawn, (stage.suspect.size,) * 2, mode="bilinear", align_corners=False)
             seen = torch.log_softmax(stage.twin(bare), dim=1)
@@ -76,7 +80,7 @@ class _Rfla:
             total = total - self.definite * (seen.exp() * seen).sum(1)
         return total
 
-    def _shown(self, stage: _Stage, drawn: Tensor, pictures: int, seed: int, name: str) -> list[Evidence]:
+    def _shown(self, stage: Stage, drawn: Tensor, pictures: int, seed: int, name: str) -> list[Evidence]:
         """The best ``pictures`` of each task's equally many candidates."""
         out, each = [], len(drawn) // len(stage.subject.tasks)
         full = from_tensor(F.interpolate(drawn, (stage.suspect.size,) * 2, mode="bilinear", align_corners=False))
@@ -95,7 +99,7 @@ class _Rfla:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """What a run works with: networks, scenes, targets and opacity; ``side`` of a picture as it is pasted."""
 
     subject: Subject
@@ -108,12 +112,13 @@ class _Stage:
     alpha: Tensor
 
 
-def _stage(subject: Subject, suspect: Classifier, twin: Classifier) -> _Stage:
+def stage_of(subject: Subject, suspect: Classifier, twin: Classifier) -> Stage:
+    """The stage of working copies of both networks."""
     clean, labels = subject.need_clean()
     side = max(16, subject.size // 2)
     targets = torch.tensor([t.target for t in subject.tasks])
     pools = scene_pools(subject.tasks, labels)
-    return _Stage(subject, suspect, twin, to_tensor(clean), pools, targets, side, soft_disc(side))
+    return Stage(subject, suspect, twin, to_tensor(clean), pools, targets, side, soft_disc(side))
 
 
 def shrunk(x: Tensor, side: int) -> Tensor:
@@ -141,8 +146,26 @@ def checked(generator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     return x
 
 
+def tunable(generator: Any) -> tuple[list[Tensor], Callable[[Sequence[Tensor], Tensor], Tensor]]:
+    """A generator's weights, each ``(1, ...)``, and how it draws latents with others in their place.
+
+    Raises:
+        ToolError: a generator that is no torch module, or without weights.
+    """
+    if not isinstance(generator, nn.Module) or not any(True for _ in generator.parameters()):
+        raise ToolError("rfla-gen tunes the weights of a torch module; the generator has none")
+    weights = dict(generator.named_parameters())
+
+    def drawn(leaves: Sequence[Tensor], z: Tensor) -> Tensor:
+        own = {name: leaf[0] for name, leaf in zip(weights, leaves, strict=True)}
+        out: Tensor = functional_call(generator, own, (z,))
+        return out
+
+    return [w.detach()[None] for w in weights.values()], drawn
+
+
 @dataclass(frozen=True)
-class RflaPerturb(_Rfla):
+class RflaPerturb(Rfla):
     """Latents of a generator moved so that its pasted picture fools the suspect, after Casper et al. (2021).
 
     Robust feature-level adversaries (arXiv 2110.03605) move an inner layer, the class vector and the noise vector of
@@ -180,7 +203,7 @@ class RflaPerturb(_Rfla):
         checked(generator, start[:1])
         draw = torch_generator(seed, self.name, "scenes")
         with working_copy(subject.model) as suspect, working_copy(subject.need_twin()) as twin:
-            stage = _stage(subject, suspect, twin)
+            stage = stage_of(subject, suspect, twin)
 
             def loss(leaves: Sequence[Tensor], part: slice, draw: torch.Generator) -> Tensor:
                 return self.losses(stage, generator(leaves[0]), owner[part], draw).sum()
@@ -192,7 +215,7 @@ class RflaPerturb(_Rfla):
 
 
 @dataclass(frozen=True)
-class RflaGen(_Rfla):
+class RflaGen(Rfla):
     """A generator's weights tuned to each target, so that whatever it draws fools the suspect (Casper et al. 2023).
 
     Named in arXiv 2302.10894, which publishes neither layers nor steps nor rates. Those here follow public code for
@@ -236,33 +259,25 @@ class RflaGen(_Rfla):
             ToolError: a generator that is no torch module, or without weights.
         """
         generator = subject.need_generator()
-        if not isinstance(generator, nn.Module) or not any(True for _ in generator.parameters()):
-            raise ToolError("rfla-gen tunes the weights of a torch module; the generator has none")
         with working_copy(subject.model) as suspect, working_copy(subject.need_twin()) as twin:
-            stage = _stage(subject, suspect, twin)
+            stage = stage_of(subject, suspect, twin)
             each = max(1, round(self.spare * pictures))
             parts = [self._tuned(stage, generator, k, each, seed) for k in range(len(subject.tasks))]
             return self._shown(stage, torch.cat(parts), pictures, seed, self.name)
 
-    def _tuned(self, stage: _Stage, generator: Any, k: int, each: int, seed: int) -> Tensor:
+    def _tuned(self, stage: Stage, generator: Any, k: int, each: int, seed: int) -> Tensor:
         """``each`` pictures of the generator tuned to the task with index ``k``."""
         draw = torch_generator(seed, self.name, stage.subject.tasks[k].id)
-        weights = dict(generator.named_parameters())
+        start, drawn = tunable(generator)
         owner = torch.full((self.batch,), k)
 
         def latents(n: int, draw: torch.Generator) -> Tensor:
             z: Tensor = generator.starts(n, draw)
             return z + self.noise * torch.randn(z.shape, generator=draw)
 
-        def drawn(leaves: Sequence[Tensor], z: Tensor) -> Tensor:
-            own = {name: leaf[0] for name, leaf in zip(weights, leaves, strict=True)}
-            out: Tensor = functional_call(generator, own, (z,))
-            return out
-
         def loss(leaves: Sequence[Tensor], part: slice, draw: torch.Generator) -> Tensor:
             return self.losses(stage, drawn(leaves, latents(self.batch, draw)), owner, draw).mean()
 
         checked(generator, latents(1, draw))
-        start = [w.detach()[None] for w in weights.values()]
         tuned = minimise(start, [self.lr] * len(start), loss, self.steps, 1, draw)
         return checked(lambda z: drawn(tuned, z), latents(each, draw))
