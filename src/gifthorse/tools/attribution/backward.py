@@ -36,7 +36,7 @@ class GuidedBackprop:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)
@@ -60,7 +60,7 @@ class Deconvolution:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)
@@ -91,7 +91,7 @@ class DeepLift:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)
@@ -124,7 +124,7 @@ class DeepLiftShap:
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture."""
         background = draw_clean(subject, self.baselines, seed, self.name)
-        return explain(subject, GRADIENT_BATCH, lambda net, notes: self._method(net, background))
+        return explain(self.name, subject, GRADIENT_BATCH, lambda net, notes: self._method(net, background))
 
     def _method(self, net: Classifier, background: Tensor) -> Attribute:
         program = Program(net, self.name)
@@ -133,7 +133,7 @@ class DeepLiftShap:
 
         def attribute(part: Part) -> Tensor:
             found = []
-            for x in torch.split(part.x, rows_of(net.size, GRADIENT_BATCH)):
+            for x in torch.split(part.x, rows_of(net, GRADIENT_BATCH)):
                 slopes = rescaled(program, grounds, x, part.target)
                 found.append(sum((x - b) * s for b, s in zip(background, slopes, strict=True)) / len(background))
             return torch.cat(found)
@@ -167,7 +167,7 @@ class Lrp:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)

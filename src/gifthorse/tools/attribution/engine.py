@@ -50,6 +50,7 @@ _FUNCTIONS: dict[Any, Kind] = {
     **_kinds(
         "linear", operator.add, torch.add, "add", operator.sub, torch.sub, "sub", operator.neg, torch.mean, "mean",
         torch.sum, "sum", F.avg_pool2d, F.adaptive_avg_pool2d, F.linear, F.conv2d, torch.conv2d,
+        F.batch_norm,
     ),
     **_kinds(
         "move", torch.flatten, "flatten", "view", "reshape", torch.reshape, "permute", torch.permute, "transpose",
@@ -95,9 +96,14 @@ def plain(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 class _Tracer(fx.Tracer):
-    """Modules of torch, and modules derived from those that rules know, are operations."""
+    """Modules of torch, and modules derived from those that rules know, are operations.
+
+    Norms derived from torch's are taken apart: timm's carry their activation.
+    """
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, nn.BatchNorm2d) and type(m) is not nn.BatchNorm2d:
+            return False
         return super().is_leaf_module(m, module_qualified_name) or isinstance(m, _KNOWN)
 
 
@@ -231,9 +237,9 @@ def leaf(x: Tensor) -> Tensor:
     return x.detach().clone().requires_grad_()
 
 
-def rows_of(size: int, most: int) -> int:
+def rows_of(net: Classifier, most: int) -> int:
     """How many pictures pass at once: ``most`` at 64 pixels, fewer where they are larger, 8 at least.
 
-    Larger tensors than these leave the processor's cache, and the C library hands them back to the kernel each time.
+    Larger tensors than these leave the processor's cache. Never more than ``net.max_batch``.
     """
-    return max(min(8, most), min(most, round(most * (64 / size) ** 2)))
+    return min(net.max_batch, max(min(8, most), min(most, round(most * (64 / net.size) ** 2))))

@@ -151,10 +151,13 @@ def references(program: Program, baselines: Tensor) -> list[Reference]:
             values[twin[op]] = args[0].float(), out.float()
         return out
 
-    with torch.no_grad():
-        double.run(baselines.double(), record)
+    out: list[Reference] = []
+    for some in torch.split(baselines.double(), program.net.max_batch):
+        with torch.no_grad():
+            double.run(some, record)
+        out += [Reference({op: (a[k, None], b[k, None]) for op, (a, b) in values.items()}) for k in range(len(some))]
     program.net.forwards += len(baselines)
-    return [Reference({op: (a[k, None], b[k, None]) for op, (a, b) in values.items()}) for k in range(len(baselines))]
+    return out
 
 
 class _Times(torch.autograd.Function):
