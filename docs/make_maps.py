@@ -80,7 +80,7 @@ def shown(subject: Any, masks: Any, names: list[str], seed: int) -> tuple[list[l
         try:
             found = registry.build("tool", name).run(subject, 1, child_seed(seed, "tool", name))
         except ToolError as refusal:
-            print(f"left out: {refusal}", file=sys.stderr)
+            sys.stderr.write(f"left out: {refusal}\n")
             continue
         for row, evidence in zip(rows, found, strict=True):
             row.append(colours(evidence.heatmaps[0]))
@@ -111,7 +111,7 @@ def main() -> None:
     )
     rows, labels = shown(subject, load_answers(store, line.trojaned.digest)[1], methods(), asked.seed)
     sheet(rows, labels).quantize(128).save(asked.png, optimize=True)
-    print(f"{asked.png}: {asked.png.stat().st_size} bytes, {len(labels)} columns")
+    sys.stdout.write(f"{asked.png}: {asked.png.stat().st_size} bytes, {len(labels)} columns\n")
 
 
 if __name__ == "__main__":

@@ -117,8 +117,8 @@ def test_folding_is_exact_and_the_head_reads_the_features() -> None:
 def test_what_cannot_be_built_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="did you mean 'resnet18'"):
         registry.build("model", "timm", architecture="resnet_18")
-    with pytest.raises(InputError, match="does not take pictures of 40 pixels"):
-        registry.build("model", "timm", architecture="vit_tiny_patch16_224").build(CLASSES, 40, 0)
+    with pytest.raises(InputError, match="does not take pictures of 8 pixels"):
+        registry.build("model", "timm", architecture="vit_tiny_patch16_224").build(CLASSES, 8, 0)
     component = registry.build("model", "timm")
     net = component.build(CLASSES, SIDE, 0).eval()
     monkeypatch.setattr(zoo, "CLOSE", -1.0)

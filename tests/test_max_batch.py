@@ -125,8 +125,8 @@ def test_a_run_hands_the_bound_to_its_tools_and_no_digest_knows_it(
     small_suite: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite = load_suite(str(small_suite(tmp_path / "s.toml", "bounded", ["saliency", "edge"])))
-    seen, copy = [], shared.working_copy
-    monkeypatch.setattr(shared, "working_copy", lambda model: seen.append(model.max_batch) or copy(model))
+    seen, copy = [], shared.kept_copy
+    monkeypatch.setattr(shared, "kept_copy", lambda model: seen.append(model.max_batch) or copy(model))
     report = run_suite(suite, tmp_path / "home", Serial(max_batch=2), force=True).report
     assert seen == [2]
     again = run_suite(suite, tmp_path / "home", Serial(), force=True).report

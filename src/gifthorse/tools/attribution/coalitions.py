@@ -17,7 +17,7 @@ from ...types import Emits, Evidence, Family, Need
 from ..protocol import Subject
 from .engine import Program, rows_of
 from .explain import Attribute, Part, explain, mean_colour
-from .incremental import Look, Plan
+from .incremental import Look, Plan, plan_of
 from .perturbation import TOGETHER, Area, check_cells, feature_mask, grid, spread
 
 ENDS = 1e6
@@ -232,7 +232,7 @@ class ShapleySampling:
             sizes = {a[2:] for a in areas}
             if len(sizes) > 1:
                 raise ToolError(f"{net.size} pixels do not divide into {self.cells} superpixels")
-            plan = Plan(Program(net, self.name), sizes.pop(), [a[:2] for a in areas])
+            plan = plan_of(Program(net, self.name), sizes.pop(), [a[:2] for a in areas])
             notes["recomputed"] = round(plan.share, 3)
         except ToolError as error:
             notes["recomputed"] = f"everything: {error}"

@@ -108,10 +108,10 @@ class _Tracer(fx.Tracer):
 
 
 class Program:
-    """A working copy of a network, operation by operation.
+    """A working copy of a network, operation by operation; traced once, see `memo`.
 
     Args:
-        net: a folded copy; its modules stop working in place.
+        net: a folded copy, which nobody changes any more; its modules stop working in place.
         who: the method that asks, named in errors.
 
     Raises:
@@ -120,6 +120,12 @@ class Program:
 
     def __init__(self, net: Classifier, who: str) -> None:
         self.net, self.who = net, who
+        self.ops: list[Op] = memo(net).get("operations") or self._trace()
+        memo(net)["operations"] = self.ops
+
+    def _trace(self) -> list[Op]:
+        """The operations, checked against the network."""
+        net, who = self.net, self.who
         for module in net.net.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
@@ -135,11 +141,12 @@ class Program:
             ) from error
         inputs = [n for n in nodes if n.op == "placeholder" and (n is nodes[0] or n.target not in given)]
         nodes = [n for n in nodes if n.op != "placeholder" or n in inputs]
-        (self._result,) = nodes[-1].args
-        if len(inputs) != 1 or not isinstance(self._result, fx.Node):
+        (result,) = nodes[-1].args
+        if len(inputs) != 1 or not isinstance(result, fx.Node):
             raise ToolError(f"{who}: {type(net.net).__name__} must have one input and one output, the logits")
         self.ops = self._operations(nodes[:-1])
         self._check()
+        return self.ops
 
     def run(self, x: Tensor, rule: Rule = plain) -> Tensor:
         """Logits ``(n, classes)`` of pictures ``(n, 3, h, w)`` in [0, 1], with every operation done by a rule."""
@@ -230,6 +237,12 @@ class Program:
                 f"{self.who}: {type(self.net.net).__name__} gives other logits when its operations in place are "
                 "rewritten: let no operation overwrite what another one reads"
             )
+
+
+def memo(net: Classifier) -> dict[Any, Any]:
+    """What has been found out about a working copy; it lives as long as that very copy, and no copy of it has any."""
+    out: dict[Any, Any] = net.__dict__.setdefault("_memo", {})
+    return out
 
 
 def leaf(x: Tensor) -> Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -17,7 +20,6 @@ from ...models.classifier import Classifier
 from ...rng import generator
 from ...types import Evidence, Pictures, Task
 from ..maps import heatmaps
-from ..optim.loop import working_copy
 from ..protocol import Subject
 
 
@@ -44,6 +46,7 @@ class Part:
 
 T = TypeVar("T")
 Attribute = Callable[[Part], Tensor]
+_COPIES: WeakKeyDictionary[Classifier, tuple[tuple[Any, ...], Classifier]] = WeakKeyDictionary()
 OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")  # in torch's and C++'s words
 Method = Callable[[Classifier, dict[str, Any]], Attribute]
 
@@ -69,7 +72,7 @@ def explain(who: str, subject: Subject, batch: int | None, method: Method) -> li
         ToolError: a picture or a target does not fit the network, or memory does not hold a single picture's pass.
     """
     notes: dict[str, Any] = {}
-    with working_copy(subject.model) as net:
+    with kept_copy(subject.model) as net:
         given = net.max_batch
         attribute = sparing(who, net, lambda: method(net, notes))
 
@@ -88,6 +91,32 @@ def explain(who: str, subject: Subject, batch: int | None, method: Method) -> li
             return torch.cat(maps).numpy()
 
         return heatmaps(subject, explained, notes)
+
+
+@contextmanager
+def kept_copy(model: Classifier) -> Iterator[Classifier]:
+    """The folded copy of a network, kept for the next method; its work is added to the network's counters.
+
+    It is made anew where the network is no longer what it was: its weights, or what its modules say of themselves.
+    """
+    state = fingerprint(model)
+    known = _COPIES.get(model)
+    if known is None or known[0] != state:
+        known = _COPIES[model] = state, model.folded()
+    net = known[1]
+    net.forwards, net.backwards, net.max_batch = 0, 0, model.max_batch
+    try:
+        yield net
+    finally:
+        model.forwards += net.forwards
+        model.backwards += net.backwards
+
+
+def fingerprint(model: Classifier) -> tuple[Any, ...]:
+    """Checksums of a network's weights and buffers, and its modules in words."""
+    tensors = [*model.parameters(), *model.buffers()]
+    sums = (zlib.crc32(t.detach().cpu().reshape(-1).view(torch.uint8).numpy()) for t in tensors)
+    return (model.size, repr(model.net), *map(id, model.modules()), *sums)
 
 
 def sparing(who: str, net: Classifier, work: Callable[[], T]) -> T:
@@ -120,8 +149,8 @@ def _check(who: str, net: Classifier, images: Pictures, task: Task) -> None:
     """Refuse what the network cannot be asked."""
     if images.ndim != 4 or images.shape[1:] != (net.size, net.size, 3) or not len(images):
         raise ToolError(
-            f"{who}, {task.id}: pictures {images.shape} do not fit a network of {net.size}x{net.size}x3; give one or more "
-            "colour pictures of that size"
+            f"{who}, {task.id}: pictures {images.shape} do not fit a network of {net.size}x{net.size}x3; "
+            "give one or more colour pictures of that size"
         )
     if not 0 <= task.target < len(net.classes):
         raise ToolError(f"{who}, {task.id}: target {task.target} is none of the network's {len(net.classes)} classes")

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ...errors import ToolError
-from .engine import Op, Program, plain
+from .engine import Op, Program, memo, plain
 
 Box = tuple[int, int]
 """Top and left of a patch; all patches of a plan have one size."""
@@ -142,6 +142,19 @@ class Plan:
         spread = (wanted - wanted.mean(1, keepdim=True)).abs().max().clamp(min=1e-6)
         if not (got - wanted).abs().max() <= AGREE * spread:
             raise ToolError("the incremental logits differ from those of the whole network")
+
+
+def plan_of(program: Program, size: Box, boxes: Sequence[Box]) -> Plan:
+    """The plan of these patches, made once for a working copy.
+
+    Raises:
+        ToolError: as in `Plan`.
+    """
+    known, key = memo(program.net), ("plan", size, tuple(boxes))
+    if key not in known:
+        known[key] = Plan(program, size, boxes)
+    plan: Plan = known[key]
+    return plan
 
 
 class Look:

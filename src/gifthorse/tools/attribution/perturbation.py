@@ -19,7 +19,7 @@ from ...types import Emits, Evidence, Family, Need
 from ..protocol import Subject
 from .engine import Program, rows_of
 from .explain import Attribute, Part, explain, mean_colour
-from .incremental import Look, Plan
+from .incremental import Look, Plan, plan_of
 
 REFERENCE = 64
 """Side of the picture, in pixels, that window and stride refer to; both grow with the picture."""
@@ -79,7 +79,7 @@ class Patches:
         self.plans: list[Plan | None] = [None] * len(self.groups)
         try:
             program = Program(net, who)
-            self.plans = [Plan(program, size, [areas[k][:2] for k in ks]) for size, ks in self.groups]
+            self.plans = [plan_of(program, size, [areas[k][:2] for k in ks]) for size, ks in self.groups]
             notes["recomputed"] = round(sum(p.share for p in self.plans if p) / len(self.plans), 3)
         except ToolError as error:
             self.plans = [None] * len(self.groups)
