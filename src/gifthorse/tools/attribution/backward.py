@@ -12,7 +12,7 @@ from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need
 from ..optim.loop import GRADIENT_BATCH
 from ..protocol import Subject
-from .engine import Program, leaf, rows_of
+from .engine import Program, leaf, memo, rows_of
 from .explain import Attribute, Part, explain, mean_colour
 from .gradient import draw_clean
 from .rules import Forward, Reference, deconvolved, guided, need_relus, references, relevance
@@ -97,7 +97,10 @@ class DeepLift:
         program = Program(net, self.name)
         program.refuse(("attention", "other"), PRODUCTS)
         grey = mean_colour(net)
-        grounds = references(program, grey.expand(1, 3, net.size, net.size))
+        known = memo(net)
+        if "mean colour" not in known:
+            known["mean colour"] = references(program, grey.expand(1, 3, net.size, net.size))
+        grounds = known["mean colour"]
         return lambda part: (part.x - grey) * rescaled(program, grounds, part.x, part.target)[0]
 
 
