@@ -54,7 +54,7 @@ def do(cell: Cell, home: Path, progress: Share, max_batch: int | None = None) ->
     found = store.get(cell.kind, cell.digest)
     if found:
         return found
-    look = partial(_run, max_batch=max_batch)
+    look: Callable[[Cell, Store, Path, Share], None] = partial(_run, max_batch=max_batch)
     stage: Callable[[Cell, Store, Path, Share], None] = {
         "plant": _plant, "exhibits": _exhibits, "run": look, "combine": look, "ask": _ask
     }[cell.stage]  # fmt: skip

@@ -115,7 +115,7 @@ def kept_copy(model: Classifier) -> Iterator[Classifier]:
 def fingerprint(model: Classifier) -> tuple[Any, ...]:
     """Checksums of a network's weights and buffers, and its modules in words."""
     tensors = [*model.parameters(), *model.buffers()]
-    sums = (zlib.crc32(t.detach().cpu().reshape(-1).view(torch.uint8).numpy()) for t in tensors)
+    sums = (zlib.crc32(t.detach().cpu().reshape(-1).view(torch.uint8).numpy().data) for t in tensors)
     return (model.size, repr(model.net), *map(id, model.modules()), *sums)
 
 

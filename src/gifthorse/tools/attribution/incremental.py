@@ -282,7 +282,9 @@ class Look:
     def _write(self, node: fx.Node, which: Sequence[int], new: Tensor) -> None:
         """Copies keep what changed."""
         if self.keep and node in self.maps:
-            for part, value in zip(self._parts(node, which, self.plan.regions[node]), new.split(self.n), strict=True):
+            for part, value in zip(
+                self._parts(node, which, self.plan.regions[node]), torch.split(new, self.n), strict=True
+            ):
                 part.copy_(value)
 
     def _value(self, node: fx.Node, which: Sequence[int], new: Any) -> Any:
