@@ -8,7 +8,8 @@ folded copy, trace and plans are kept with the network (``first`` is what they c
 defaults explain one picture at a time, one perturbation per pass; tuned means all pictures at once and
 ``perturbations_per_eval=8``. Both get the 8 by 8 superpixels and the same numbers of samples. Captum's Shapley sampling
 runs 2 orders and is multiplied up to our 25, which it is proportional to. Weights are random; the networks at 64 px are
-the emoji suite's or tiny's default, at 224 px torchvision's ResNet-18.
+the emoji suite's or tiny's default, at 224 px timm's ResNet-18,
+which uses no module twice: Captum's DeepLift refuses torchvision's.
 """
 
 from __future__ import annotations
@@ -83,16 +84,9 @@ def network(name: str) -> tuple[Classifier, torch.nn.Module]:
         classes = tuple(f"class {i}" for i in range(20))
         model = component.classifier(component.build(classes, 64, 0).eval(), classes, 64)
         return model, model.net.get_submodule("blocks.3.act2")
-    from torchvision.models import resnet18
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = resnet18(weights=None).eval()
-    for block in [m for m in net.modules() if type(m).__name__ == "BasicBlock"]:
-        block.relu.inplace = False
-    net.relu.inplace = False
-    model = Classifier(net, tuple(map(str, range(1000))), 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return model, net.layer4
+    component, classes = registry.build("model", "timm", architecture="resnet18"), tuple(map(str, range(1000)))
+    model = component.classifier(component.build(classes, 224, 0).eval(), classes, 224)
+    return model, model.net.get_submodule("body.layer4")
 
 
 def by_captum(name: str, model: Classifier, layer: torch.nn.Module, x: Tensor, ppe: int) -> Tensor:
