@@ -47,7 +47,8 @@ class Part:
 T = TypeVar("T")
 Attribute = Callable[[Part], Tensor]
 _COPIES: WeakKeyDictionary[Classifier, tuple[tuple[Any, ...], Classifier]] = WeakKeyDictionary()
-OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")  # in torch's and C++'s words
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "could not create a primitive")
+"""What torch, C++ and oneDNN say when memory runs out, in lower case."""
 Method = Callable[[Classifier, dict[str, Any]], Attribute]
 
 
@@ -133,8 +134,9 @@ def sparing(who: str, net: Classifier, work: Callable[[], T]) -> T:
                 raise
             if net.max_batch == 1:
                 raise ToolError(
-                    f"{who}: out of memory with one picture of {net.size} pixels at a time; use fewer --workers, "
-                    "smaller pictures (--size) or a smaller network"
+                    f"{who}: out of memory with one picture of {net.size} pixels at a time "
+                    f"({' '.join(str(error).split())[:100] or type(error).__name__}); "
+                    "use fewer --workers, smaller pictures (--size) or a smaller network"
                 ) from error
         net.max_batch = max(1, net.max_batch // 2)  # here the failed attempt's tensors are gone
 
