@@ -141,6 +141,43 @@ def test_a_plan_knows_what_a_patch_costs() -> None:
     assert 0.35 < plan.share < 0.5
 
 
+def test_methods_share_one_copy_and_one_trace_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    folded, trace = Classifier.folded, Program._trace
+    monkeypatch.setattr(Classifier, "folded", lambda self: made.append("copy") or folded(self))
+    monkeypatch.setattr(Program, "_trace", lambda self: made.append("trace") or trace(self))
+    given = subject(Blocks())
+    first = maps_of(registry.build("tool", "guided-backprop"), given)
+    for name in ("gradcam", "occlusion", "shapley-sampling"):
+        maps_of(registry.build("tool", name, **FEW.get(name, {})), given)
+    assert made == ["copy", "trace"]
+    assert np.array_equal(maps_of(registry.build("tool", "guided-backprop"), given), first)
+    assert made == ["copy", "trace"]
+
+
+@pytest.mark.parametrize("change", ["weights", "buffers", "module", "stride"])
+def test_a_network_that_changed_is_not_taken_for_the_old_one(change: str) -> None:
+    tool, given = registry.build("tool", "guided-backprop"), subject(Blocks())
+    old = maps_of(tool, given)
+
+    def changed(net: Any) -> None:
+        if change == "weights":
+            net.conv2.weight.data.mul_(-1)
+        elif change == "buffers":
+            net.bn1.running_mean.data.add_(1)
+        elif change == "module":
+            net.act2 = nn.LeakyReLU(0.9)
+        else:
+            net.conv1.stride = (1, 1)
+
+    changed(given.model.net)
+    fresh = subject(Blocks())
+    changed(fresh.model.net)
+    new = maps_of(tool, given)
+    assert not np.array_equal(new, old)
+    assert np.array_equal(new, maps_of(tool, fresh))
+
+
 def test_one_forward_serves_many_rules() -> None:
     model = classifier(Blocks())
     net, x = model.folded(), to_tensor(subject(Blocks()).triggered["t01"])

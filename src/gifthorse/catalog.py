@@ -8,6 +8,7 @@ BUILTIN: dict[str, dict[str, str]] = {
     "model": {
         "tiny": "gifthorse.models.tiny:TinyResNet",
         "efficientnet-lite0": "gifthorse.models.lite0:EfficientNetLite0",
+        "timm": "gifthorse.models.zoo:TimmNetwork",
     },
     "trigger": {
         "patch": "gifthorse.plant.triggers.patch:PatchTrigger",

@@ -311,9 +311,11 @@ def _costs(plan: Plan, store: Store) -> list[dict[str, Any]]:
     out = []
     for column in plan.columns:
         runs = [store.need("evidence", line.runs[column.title, "suspect"].digest) for line in plan.lineages]
-        costs = [read_json(run / "meta.json")["cost"] for run in runs]
+        metas = [read_json(run / "meta.json") for run in runs]
+        costs, notes = [m["cost"] for m in metas], [e["notes"] for m in metas for e in m["evidence"]]
         row: dict[str, Any] = {"tool": column.title, "seconds": float(np.mean([c["seconds"] for c in costs]))}
         row |= {k: int(np.mean([c[k] for c in costs])) for k in ("forwards", "backwards")}
+        row["max_batch"] = min((n["max_batch"] for n in notes if "max_batch" in n), default=None)
         out.append({**row, "peak_bytes": max(c["peak_bytes"] for c in costs)})
     return out
 

@@ -51,13 +51,14 @@ class Executor(Protocol):
         ...
 
 
-def work(text: str, home: str, progress: Progress) -> tuple[float, str]:
+def work(text: str, home: str, progress: Progress, max_batch: int | None = None) -> tuple[float, str]:
     """Do one cell.
 
     Args:
         text: the cell as JSON.
         home: the folder of store and keys.
         progress: told the share done while a long cell runs.
+        max_batch: most pictures that a tool's network takes at once, or None for its own bound.
 
     Returns:
         Seconds, and an error in one line or an empty string; a traceback goes to ``HOME/failed``.
@@ -68,7 +69,7 @@ def work(text: str, home: str, progress: Progress) -> tuple[float, str]:
     note = Path(home) / "failed" / f"{cell.digest}.json"
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            do(cell, Path(home), lambda share: progress(cell.label, share))
+            do(cell, Path(home), lambda share: progress(cell.label, share), max_batch)
         note.unlink(missing_ok=True)
         return time.perf_counter() - start, ""
     except (Exception, SystemExit) as error:  # a component that calls sys.exit fails like any other
@@ -102,20 +103,28 @@ def prepare_process() -> None:
 
 @dataclass(frozen=True)
 class Serial:
-    """One cell after another in this process."""
+    """One cell after another in this process; ``max_batch`` as in `work`."""
+
+    max_batch: int | None = None
 
     def run(self, cells: Sequence[Cell], home: Path, progress: Progress) -> Iterator[CellStatus]:
         """Do every cell in order."""
         for cell in cells:
-            seconds, error = work(json.dumps(cell.to_json()), str(home), progress)
+            seconds, error = work(json.dumps(cell.to_json()), str(home), progress, self.max_batch)
             yield CellStatus(cell, "failed" if error else "done", seconds, error)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Several spawned processes of one thread each: on two cores faster than one process of two threads."""
+    """Several spawned processes of one thread each: on two cores faster than one process of two threads.
+
+    Attributes:
+        workers: processes, at most.
+        max_batch: as in `work`.
+    """
 
     workers: int = 2
+    max_batch: int | None = None
 
     def run(self, cells: Sequence[Cell], home: Path, progress: Progress) -> Iterator[CellStatus]:
         """Do the cells as workers become free; on Ctrl-C the workers end at once and nothing half is kept."""
@@ -127,7 +136,7 @@ class Processes:
         pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(channel,))
         finished = False
         try:
-            pending = _submit(pool, cells, home)
+            pending = _submit(pool, cells, home, self.max_batch)
             while pending:
                 ready, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 _drain(channel, progress)
@@ -142,13 +151,15 @@ class Processes:
             channel.close()
 
 
-def _submit(pool: ProcessPoolExecutor, cells: Sequence[Cell], home: Path) -> dict[Future[tuple[float, str]], Cell]:
+def _submit(
+    pool: ProcessPoolExecutor, cells: Sequence[Cell], home: Path, max_batch: int | None
+) -> dict[Future[tuple[float, str]], Cell]:
     """Hand every cell to the pool; the workers that this starts inherit a blocked Ctrl-C."""
     out: dict[Future[tuple[float, str]], Cell] = {}
     with _ctrl_c_held():
         for cell in cells:
             try:
-                future = pool.submit(_remote, json.dumps(cell.to_json()), str(home))
+                future = pool.submit(_remote, json.dumps(cell.to_json()), str(home), max_batch)
             except BrokenProcessPool as error:
                 future = Future()
                 future.set_exception(error)
@@ -185,7 +196,12 @@ def _status(cell: Cell, future: Future[tuple[float, str]]) -> CellStatus:
     try:
         seconds, error = future.result()
     except BrokenProcessPool:
-        return CellStatus(cell, "failed", 0.0, "a worker process was killed (out of memory?); use fewer --workers")
+        return CellStatus(
+            cell,
+            "failed",
+            0.0,
+            "a worker process was killed (out of memory?); use fewer --workers or a smaller --max-batch",
+        )
     return CellStatus(cell, "failed" if error else "done", seconds, error)
 
 
@@ -223,10 +239,10 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _remote(text: str, home: str) -> tuple[float, str]:
+def _remote(text: str, home: str, max_batch: int | None) -> tuple[float, str]:
     signal.signal(signal.SIGTERM, _raise_ended)  # between cells there is nothing to tidy
     try:
-        return work(text, home, lambda label, share: _channel.put((label, share)))
+        return work(text, home, lambda label, share: _channel.put((label, share)), max_batch)
     except _Ended:
         os._exit(1)  # what was half written is tidied away by now
     finally:

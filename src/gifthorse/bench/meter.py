@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 import time
 from types import TracebackType
@@ -14,6 +16,12 @@ from ..models.classifier import Classifier
 from ..types import Cost
 
 INTERVAL = 0.02  # seconds between looks at the memory
+
+
+def give_back() -> None:
+    """Hand freed memory that this process keeps back to the system, so that growth can be seen; glibc only."""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda kept: 0)(0)
 
 
 class Meter:
@@ -38,6 +46,7 @@ class Meter:
             meter._backwards += model.backwards - before[1]
 
         Classifier._count = count  # type: ignore[method-assign, assignment]
+        give_back()
         self._base = self._peak = self._process.memory_info().rss
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,15 @@ EXEMPLARS = 16  # of every option, the most a judge sees
 Share = Callable[[float], None]
 
 
-def do(cell: Cell, home: Path, progress: Share) -> Path:
+def do(cell: Cell, home: Path, progress: Share, max_batch: int | None = None) -> Path:
     """Do one cell unless its result is there.
 
     Args:
         cell: what to do; the cells it reads are done.
         home: the folder of store and keys.
         progress: told the share done, in [0, 1].
+        max_batch: most pictures that a tool's network takes at once, or None for its own bound; no result depends on
+            it beyond rounding, so it is in no digest.
 
     Returns:
         The finished folder.
@@ -51,8 +54,9 @@ def do(cell: Cell, home: Path, progress: Share) -> Path:
     found = store.get(cell.kind, cell.digest)
     if found:
         return found
+    look: Callable[[Cell, Store, Path, Share], None] = partial(_run, max_batch=max_batch)
     stage: Callable[[Cell, Store, Path, Share], None] = {
-        "plant": _plant, "exhibits": _exhibits, "run": _run, "combine": _run, "ask": _ask
+        "plant": _plant, "exhibits": _exhibits, "run": look, "combine": look, "ask": _ask
     }[cell.stage]  # fmt: skip
     return store.put(cell.kind, cell.digest, lambda folder: stage(cell, store, folder, progress))
 
@@ -262,10 +266,13 @@ def subject_of(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
     return Subject(model, tuple(Task(**t) for t in card["tasks"]), **more)
 
 
-def _run(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
+def _run(cell: Cell, store: Store, folder: Path, progress: Share, max_batch: int | None) -> None:
     """One tool on one network: evidence for every task, and what it cost."""
     tool = registry.build("tool", Spec.from_json(cell.spec["tool"]))
     subject = subject_of(cell, store, tool.needs)
+    for net in (subject.model, subject.twin):
+        if net is not None and max_batch is not None:
+            net.max_batch = max_batch
     before = _state(subject.model)
     with Meter() as meter:
         # the same seed on suspect and twin: the only difference is the network

@@ -32,6 +32,12 @@ Random = Annotated[
     typer.Option("--random", metavar="patch=2,natural=2", help="Random trojans instead of the suite's."),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes of one thread each.")]
+MaxBatch = Annotated[
+    int | None,
+    typer.Option(
+        "--max-batch", min=1, help="Most pictures a map tool passes at once; halved by itself when memory runs out."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Go on with models that miss their gates.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the report.")]
 Beside = Annotated[

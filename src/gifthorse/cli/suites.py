@@ -9,20 +9,20 @@ import typer
 
 from ..errors import InputError, ToolError
 from ..store import Store, default_home
-from .options import Beside, Force, Out, Workers, on_suite
+from .options import Beside, Force, MaxBatch, Out, Workers, on_suite
 from .say import EPILOG, AsJson, board, say
 
 bench = typer.Typer(no_args_is_help=True, help="Plan and run suites.", epilog=EPILOG)
 
 
-def executor(workers: int) -> Any:
+def executor(workers: int, max_batch: int | None = None) -> Any:
     """This process for one worker, else several processes."""
     from ..bench.executors import Processes, Serial, prepare_process
 
     if workers > 1:
-        return Processes(workers)
+        return Processes(workers, max_batch)
     prepare_process()
-    return Serial()
+    return Serial(max_batch)
 
 
 def _show(result: Any, suite: Any, out: Path | None, as_json: bool, beside: Path | None = None) -> None:
@@ -41,37 +41,58 @@ def _show(result: Any, suite: Any, out: Path | None, as_json: bool, beside: Path
         raise typer.Exit(4)
 
 
-def _run(suite: Any, workers: int, force: bool, out: Path | None, as_json: bool) -> None:
+def _run(suite: Any, executor: Any, force: bool, out: Path | None, as_json: bool) -> None:
     from ..bench.run import run_suite
     from .progress import watching
 
     with watching(as_json) as watch:
-        result = run_suite(suite, default_home(), executor(workers), watch, force=force)
+        result = run_suite(suite, default_home(), executor, watch, force=force)
     _show(result, suite, out, as_json)
 
 
 @on_suite
-def demo(suite: Any, workers: Workers = 2, force: Force = False, out: Out = None, as_json: AsJson = False) -> None:
+def demo(
+    suite: Any,
+    workers: Workers = 2,
+    max_batch: MaxBatch = None,
+    force: Force = False,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
     """The default suite, end to end: plant, look, judge, report."""
-    _run(suite, workers, force, out, as_json)
+    _run(suite, executor(workers, max_batch), force, out, as_json)
 
 
 @bench.command("run")
 @on_suite
-def run(suite: Any, workers: Workers = 2, force: Force = False, out: Out = None, as_json: AsJson = False) -> None:
+def run(
+    suite: Any,
+    workers: Workers = 2,
+    max_batch: MaxBatch = None,
+    force: Force = False,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
     """Do what is missing of a suite and write its report."""
-    _run(suite, workers, force, out, as_json)
+    _run(suite, executor(workers, max_batch), force, out, as_json)
 
 
 @bench.command("retry")
 @on_suite
-def retry(suite: Any, workers: Workers = 2, force: Force = False, out: Out = None, as_json: AsJson = False) -> None:
+def retry(
+    suite: Any,
+    workers: Workers = 2,
+    max_batch: MaxBatch = None,
+    force: Force = False,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
     """Do again the cells that failed, and no others."""
     from ..bench.run import retry_suite
     from .progress import watching
 
     with watching(as_json) as watch:
-        result, again = retry_suite(suite, default_home(), executor(workers), watch, force=force)
+        result, again = retry_suite(suite, default_home(), executor(workers, max_batch), watch, force=force)
     if result is not None:
         _show(result, suite, out, as_json)
         return

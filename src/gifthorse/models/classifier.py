@@ -28,6 +28,10 @@ class Classifier(nn.Module):
         size: side of the square input in pixels.
         mean: channel means subtracted first.
         std: channel spreads divided by.
+
+    Attributes:
+        max_batch: most pictures that pass at once where the caller leaves that to the network (``--max-batch``);
+            copies inherit it.
     """
 
     mean: Tensor
@@ -49,6 +53,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.forwards = 0
         self.backwards = 0
+        self.max_batch = FORWARD_BATCH
         self.eval()
         self.requires_grad_(False)
 
@@ -78,18 +83,18 @@ class Classifier(nn.Module):
         net = copy.deepcopy(self.net).eval()
         fold_norms(net)
         out = Classifier(net, self.classes, self.size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        out.mean, out.std = self.mean.clone(), self.std.clone()
+        out.mean, out.std, out.max_batch = self.mean.clone(), self.std.clone(), self.max_batch
         return out.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def logits(self, images: Pictures, batch: int = FORWARD_BATCH) -> NDArray[np.float32]:
         """Logits ``(n, classes)`` of uint8 pictures ``(n, h, w, 3)``, without gradients."""
-        return self._batched(self.forward, images, batch)
+        return self._batched(self.forward, images, min(batch, self.max_batch))
 
     @torch.inference_mode()
     def embed(self, images: Pictures, batch: int = FORWARD_BATCH) -> NDArray[np.float32]:
         """Penultimate activations ``(n, d)`` of uint8 pictures, without gradients."""
-        return self._batched(self.features, images, batch)
+        return self._batched(self.features, images, min(batch, self.max_batch))
 
     @staticmethod
     def _batched(function: Callable[[Tensor], Tensor], images: Pictures, batch: int) -> NDArray[np.float32]:

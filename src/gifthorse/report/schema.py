@@ -227,6 +227,7 @@ class CostRow(Row):
     forwards: Count
     backwards: Count
     peak_bytes: Count
+    max_batch: Count | None = Field(None, description="where memory ran out: most pictures at once from then on")
 
 
 class CellRow(Row):

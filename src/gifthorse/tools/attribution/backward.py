@@ -12,7 +12,7 @@ from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need
 from ..optim.loop import GRADIENT_BATCH
 from ..protocol import Subject
-from .engine import Program, leaf, rows_of
+from .engine import Program, leaf, memo, rows_of
 from .explain import Attribute, Part, explain, mean_colour
 from .gradient import draw_clean
 from .rules import Forward, Reference, deconvolved, guided, need_relus, references, relevance
@@ -36,7 +36,7 @@ class GuidedBackprop:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)
@@ -60,7 +60,7 @@ class Deconvolution:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)
@@ -91,13 +91,16 @@ class DeepLift:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)
         program.refuse(("attention", "other"), PRODUCTS)
         grey = mean_colour(net)
-        grounds = references(program, grey.expand(1, 3, net.size, net.size))
+        known = memo(net)
+        if "mean colour" not in known:
+            known["mean colour"] = references(program, grey.expand(1, 3, net.size, net.size))
+        grounds = known["mean colour"]
         return lambda part: (part.x - grey) * rescaled(program, grounds, part.x, part.target)[0]
 
 
@@ -124,7 +127,7 @@ class DeepLiftShap:
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture."""
         background = draw_clean(subject, self.baselines, seed, self.name)
-        return explain(subject, GRADIENT_BATCH, lambda net, notes: self._method(net, background))
+        return explain(self.name, subject, GRADIENT_BATCH, lambda net, notes: self._method(net, background))
 
     def _method(self, net: Classifier, background: Tensor) -> Attribute:
         program = Program(net, self.name)
@@ -133,7 +136,7 @@ class DeepLiftShap:
 
         def attribute(part: Part) -> Tensor:
             found = []
-            for x in torch.split(part.x, rows_of(net.size, GRADIENT_BATCH)):
+            for x in torch.split(part.x, rows_of(net, GRADIENT_BATCH)):
                 slopes = rescaled(program, grounds, x, part.target)
                 found.append(sum((x - b) * s for b, s in zip(background, slopes, strict=True)) / len(background))
             return torch.cat(found)
@@ -167,7 +170,7 @@ class Lrp:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)

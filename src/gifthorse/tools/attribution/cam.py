@@ -117,7 +117,7 @@ class GradCam:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, cam(self.name, self._weigh))
+        return explain(self.name, subject, GRADIENT_BATCH, cam(self.name, self._weigh))
 
     @staticmethod
     def _weigh(maps: Tensor, gradient: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class GradCamPlusPlus:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, cam(self.name, self._weigh))
+        return explain(self.name, subject, GRADIENT_BATCH, cam(self.name, self._weigh))
 
     @staticmethod
     def _weigh(maps: Tensor, gradient: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class LayerCam:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, cam(self.name, self._weigh))
+        return explain(self.name, subject, GRADIENT_BATCH, cam(self.name, self._weigh))
 
     @staticmethod
     def _weigh(maps: Tensor, gradient: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ class ScoreCam:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, 1, self._method)
+        return explain(self.name, subject, 1, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program, layer = traced(net, self.name, notes)
@@ -220,7 +220,7 @@ class ScoreCam:
             kept = maps.amax((0, 2, 3)).argsort(descending=True, stable=True)[: self.channels]
             maps = maps[:, kept.sort().values]
         scores = []
-        for some in torch.split(maps, rows_of(net.size, FORWARD_BATCH), dim=1):
+        for some in torch.split(maps, rows_of(net, FORWARD_BATCH), dim=1):
             veil = enlarge(some, net.size)[0, :, None]
             low, high = veil.amin((1, 2, 3), keepdim=True), veil.amax((1, 2, 3), keepdim=True)
             veil = torch.where(high > low, (veil - low) / torch.where(high > low, high - low, 1), 0)
@@ -250,7 +250,7 @@ class GuidedGradCam:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program, layer = traced(net, self.name, notes)

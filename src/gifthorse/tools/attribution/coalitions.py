@@ -17,7 +17,7 @@ from ...types import Emits, Evidence, Family, Need
 from ..protocol import Subject
 from .engine import Program, rows_of
 from .explain import Attribute, Part, explain, mean_colour
-from .incremental import Look, Plan
+from .incremental import Look, Plan, plan_of
 from .perturbation import TOGETHER, Area, check_cells, feature_mask, grid, spread
 
 ENDS = 1e6
@@ -36,7 +36,7 @@ def coalition_logits(net: Classifier, part: Part, shown: Tensor, cells: int) -> 
     """
     mask, n = feature_mask(net.size, cells), len(part.x)
     out = []
-    for some in torch.split(shown, max(1, rows_of(net.size, FORWARD_BATCH) // n)):
+    for some in torch.split(shown, max(1, rows_of(net, FORWARD_BATCH) // n)):
         seen = torch.where(some[:, mask][:, None, None], part.x, mean_colour(net))
         out.append(net(seen.flatten(0, 1))[:, part.target].unflatten(0, (-1, n)))
     return torch.cat(out)
@@ -77,7 +77,7 @@ class Lime:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture."""
-        return explain(subject, TOGETHER, lambda net, notes: lambda part: self._attribute(net, part, seed))
+        return explain(self.name, subject, TOGETHER, lambda net, notes: lambda part: self._attribute(net, part, seed))
 
     def sets(self, task: str, seed: int) -> Tensor:
         """``(n_samples, superpixels)`` bool, what each set shows: every superpixel by the flip of a coin."""
@@ -162,7 +162,7 @@ class KernelShap:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture."""
-        return explain(subject, TOGETHER, lambda net, notes: lambda part: self._attribute(net, part, seed))
+        return explain(self.name, subject, TOGETHER, lambda net, notes: lambda part: self._attribute(net, part, seed))
 
     def sets(self, task: str, seed: int) -> Tensor:
         """``(n_samples, superpixels)`` bool, what each set shows; everything first, then nothing."""
@@ -219,7 +219,7 @@ class ShapleySampling:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture."""
-        return explain(subject, TOGETHER, lambda net, notes: self._method(net, notes, seed))
+        return explain(self.name, subject, TOGETHER, lambda net, notes: self._method(net, notes, seed))
 
     def orders(self, task: str, seed: int) -> Tensor:
         """``(n_samples, superpixels)`` orders of appearance."""
@@ -232,7 +232,7 @@ class ShapleySampling:
             sizes = {a[2:] for a in areas}
             if len(sizes) > 1:
                 raise ToolError(f"{net.size} pixels do not divide into {self.cells} superpixels")
-            plan = Plan(Program(net, self.name), sizes.pop(), [a[:2] for a in areas])
+            plan = plan_of(Program(net, self.name), sizes.pop(), [a[:2] for a in areas])
             notes["recomputed"] = round(plan.share, 3)
         except ToolError as error:
             notes["recomputed"] = f"everything: {error}"
@@ -241,7 +241,7 @@ class ShapleySampling:
         def attribute(part: Part) -> Tensor:
             orders = self.orders(part.task, seed)
             total = torch.zeros(len(areas), len(part.x))
-            most = max(1, rows_of(net.size, FORWARD_BATCH) // len(part.x))
+            most = max(1, rows_of(net, FORWARD_BATCH) // len(part.x))
             for some in orders.tensor_split(-(-len(orders) // most)):  # of much the same size
                 gains = self._walk(net, plan, part, some, areas)
                 total.index_add_(0, some.T.flatten(), gains.flatten(0, 1))

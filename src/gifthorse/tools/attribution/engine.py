@@ -50,6 +50,7 @@ _FUNCTIONS: dict[Any, Kind] = {
     **_kinds(
         "linear", operator.add, torch.add, "add", operator.sub, torch.sub, "sub", operator.neg, torch.mean, "mean",
         torch.sum, "sum", F.avg_pool2d, F.adaptive_avg_pool2d, F.linear, F.conv2d, torch.conv2d,
+        F.batch_norm,
     ),
     **_kinds(
         "move", torch.flatten, "flatten", "view", "reshape", torch.reshape, "permute", torch.permute, "transpose",
@@ -95,17 +96,22 @@ def plain(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 class _Tracer(fx.Tracer):
-    """Modules of torch, and modules derived from those that rules know, are operations."""
+    """Modules of torch, and modules derived from those that rules know, are operations.
+
+    Norms derived from torch's are taken apart: timm's carry their activation.
+    """
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, nn.BatchNorm2d) and type(m) is not nn.BatchNorm2d:
+            return False
         return super().is_leaf_module(m, module_qualified_name) or isinstance(m, _KNOWN)
 
 
 class Program:
-    """A working copy of a network, operation by operation.
+    """A working copy of a network, operation by operation; traced once, see `memo`.
 
     Args:
-        net: a folded copy; its modules stop working in place.
+        net: a folded copy, which nobody changes any more; its modules stop working in place.
         who: the method that asks, named in errors.
 
     Raises:
@@ -114,6 +120,12 @@ class Program:
 
     def __init__(self, net: Classifier, who: str) -> None:
         self.net, self.who = net, who
+        self.ops: list[Op] = memo(net).get("operations") or self._trace()
+        memo(net)["operations"] = self.ops
+
+    def _trace(self) -> list[Op]:
+        """The operations, checked against the network."""
+        net, who = self.net, self.who
         for module in net.net.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
@@ -129,11 +141,12 @@ class Program:
             ) from error
         inputs = [n for n in nodes if n.op == "placeholder" and (n is nodes[0] or n.target not in given)]
         nodes = [n for n in nodes if n.op != "placeholder" or n in inputs]
-        (self._result,) = nodes[-1].args
-        if len(inputs) != 1 or not isinstance(self._result, fx.Node):
+        (result,) = nodes[-1].args
+        if len(inputs) != 1 or not isinstance(result, fx.Node):
             raise ToolError(f"{who}: {type(net.net).__name__} must have one input and one output, the logits")
         self.ops = self._operations(nodes[:-1])
         self._check()
+        return self.ops
 
     def run(self, x: Tensor, rule: Rule = plain) -> Tensor:
         """Logits ``(n, classes)`` of pictures ``(n, 3, h, w)`` in [0, 1], with every operation done by a rule."""
@@ -226,14 +239,20 @@ class Program:
             )
 
 
+def memo(net: Classifier) -> dict[Any, Any]:
+    """What has been found out about a working copy; it lives as long as that very copy, and no copy of it has any."""
+    out: dict[Any, Any] = net.__dict__.setdefault("_memo", {})
+    return out
+
+
 def leaf(x: Tensor) -> Tensor:
     """A copy of pictures that collects gradients."""
     return x.detach().clone().requires_grad_()
 
 
-def rows_of(size: int, most: int) -> int:
+def rows_of(net: Classifier, most: int) -> int:
     """How many pictures pass at once: ``most`` at 64 pixels, fewer where they are larger, 8 at least.
 
-    Larger tensors than these leave the processor's cache, and the C library hands them back to the kernel each time.
+    Larger tensors than these leave the processor's cache. Never more than ``net.max_batch``.
     """
-    return max(min(8, most), min(most, round(most * (64 / size) ** 2)))
+    return min(net.max_batch, max(min(8, most), min(most, round(most * (64 / net.size) ** 2))))

@@ -48,7 +48,7 @@ class Saliency:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     @staticmethod
     def _method(net: Classifier, notes: dict[str, Any]) -> Attribute:
@@ -71,7 +71,7 @@ class InputXGradient:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     @staticmethod
     def _method(net: Classifier, notes: dict[str, Any]) -> Attribute:
@@ -106,10 +106,10 @@ class IntegratedGradients:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, self.batch, self._method)
+        return explain(self.name, subject, self.batch, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
-        path = Path(net, self.n_steps, rows_of(net.size, self.batch))
+        path = Path(net, self.n_steps, self.batch)
         return lambda part: path.integrate(part.x, mean_colour(net).expand_as(part.x), part.target)
 
 
@@ -119,14 +119,14 @@ class Path:
     Args:
         net: the working copy.
         n_steps: points of the integral.
-        rows: points that pass through the network together.
+        batch: points that pass through the network together at 64 pixels, see `rows_of`.
     """
 
-    def __init__(self, net: Classifier, n_steps: int, rows: int) -> None:
+    def __init__(self, net: Classifier, n_steps: int, batch: int) -> None:
         points, weights = np.polynomial.legendre.leggauss(n_steps)
         self.points = torch.tensor((1 + points) / 2, dtype=torch.float32)
         self.weights = torch.tensor(weights / 2, dtype=torch.float32)
-        self.net, self.rows = net, rows
+        self.net, self.batch = net, batch
         try:
             self.program = Program(net, "integrated-gradients")
         except ToolError:  # nothing to share: every point takes the whole way
@@ -144,9 +144,9 @@ class Path:
             end = self.head(held)
         start = self.head(baseline)
         step = end.detach() - start
-        total = torch.zeros_like(step)
-        for i, row in enumerate(torch.split(torch.arange(len(x)).repeat_interleave(len(self.points)), self.rows)):
-            at = torch.arange(len(row)) + i * self.rows
+        total, rows = torch.zeros_like(step), rows_of(self.net, self.batch)
+        for i, row in enumerate(torch.split(torch.arange(len(x)).repeat_interleave(len(self.points)), rows)):
+            at = torch.arange(len(row)) + i * rows
             alpha = self.points[at % len(self.points)].view(-1, *[1] * (step.ndim - 1))
             if self.tail is not self.net:
                 self.net.forwards += len(row)
@@ -190,14 +190,14 @@ class GradientShap:
         def method(net: Classifier, notes: dict[str, Any]) -> Attribute:
             return lambda part: self.attribute(net, part, background, seed)
 
-        return explain(subject, GRADIENT_BATCH, method)
+        return explain(self.name, subject, GRADIENT_BATCH, method)
 
     def attribute(self, net: Classifier, part: Part, background: Tensor, seed: int) -> Tensor:
         """Attributions ``(n, 3, h, w)``."""
         x = part.x.repeat_interleave(self.n_samples, 0)
         alpha, which, noise = self._draw(part, len(background), seed)
         base, x = background[which], x + self.stdev * noise if self.stdev else x
-        slopes = batched_gradient(net, base + alpha * (x - base), part.target, rows_of(net.size, GRADIENT_BATCH))
+        slopes = batched_gradient(net, base + alpha * (x - base), part.target, rows_of(net, GRADIENT_BATCH))
         return torch.unflatten((x - base) * slopes, 0, (-1, self.n_samples)).mean(1)
 
     def _draw(self, part: Part, background: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -241,10 +241,10 @@ class SmoothGrad:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture."""
-        return explain(subject, 1, lambda net, notes: lambda part: self._attribute(net, part, seed))
+        return explain(self.name, subject, 1, lambda net, notes: lambda part: self._attribute(net, part, seed))
 
     def _attribute(self, net: Classifier, part: Part, seed: int) -> Tensor:
         (draw,) = part.draws(seed, self.name)
         noise = torch.from_numpy(draw.standard_normal((self.n_samples, *part.x.shape[1:]), np.float32))
         noisy = part.x + self.noise * (part.x.max() - part.x.min()) * noise
-        return batched_gradient(net, noisy, part.target, rows_of(net.size, GRADIENT_BATCH)).mean(0, keepdim=True).abs()
+        return batched_gradient(net, noisy, part.target, rows_of(net, GRADIENT_BATCH)).mean(0, keepdim=True).abs()

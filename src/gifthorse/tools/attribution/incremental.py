@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ...errors import ToolError
-from .engine import Op, Program, plain
+from .engine import Op, Program, memo, plain
 
 Box = tuple[int, int]
 """Top and left of a patch; all patches of a plan have one size."""
@@ -44,11 +45,17 @@ class _Region:
 
 @dataclass
 class _Step:
-    """How one operation is done again: by boxes where ``region`` is there, else on whole maps."""
+    """How one operation is done again: by boxes where ``region`` is there, else on whole maps.
+
+    ``reads`` is what a window needs of its input to compute the region.
+    """
 
     op: Op
     region: _Region | None
     window: _Window | None = None
+
+    def __post_init__(self) -> None:
+        self.reads = _read(self.region, self.window) if self.region and self.window else None
 
 
 class Plan:
@@ -75,6 +82,9 @@ class Plan:
         self.pads: dict[fx.Node, Box] = {}
         self.steps = [self._step(op) for op in program.ops[1:]]
         self._settle()
+        self.whole = {
+            n: _Region((self.shapes[n][2], self.shapes[n][3]), ((0, 0),) * len(self.boxes)) for n in self.regions
+        }
         self._check()
 
     @property
@@ -131,16 +141,30 @@ class Plan:
         before = (ramp.view(-1, 1) * ramp).expand(1, 3, -1, -1) * torch.tensor([1.0, 0.6, 0.3]).view(1, 3, 1, 1)
         which = [0, len(self.boxes) // 2, len(self.boxes) - 1]
         patch = torch.stack([torch.full((1, 3, *self.size), level) for level in (0.9, 0.1, 0.5)])
+        whole = before.repeat(3, 1, 1, 1)
+        for i, k in enumerate(which):
+            (top, left), (h, w) = self.boxes[k], self.size
+            whole[i, :, top : top + h, left : left + w] = patch[i, 0]
         with torch.inference_mode():
-            got = Look(self, before).again(which, patch)
-            whole = before.repeat(3, 1, 1, 1)
-            for i, k in enumerate(which):
-                (top, left), (h, w) = self.boxes[k], self.size
-                whole[i, :, top : top + h, left : left + w] = patch[i, 0]
-            wanted = net.net(net.normalise(whole))
+            look, rows = Look(self, before), torch.split(torch.arange(3), net.max_batch)
+            got = torch.cat([look.again([which[i] for i in some], patch[some]) for some in rows])[:, 0]
+            wanted = torch.cat([net.net(net.normalise(whole[some])) for some in rows])
         spread = (wanted - wanted.mean(1, keepdim=True)).abs().max().clamp(min=1e-6)
-        if not (got[:, 0] - wanted).abs().max() <= AGREE * spread:
+        if not (got - wanted).abs().max() <= AGREE * spread:
             raise ToolError("the incremental logits differ from those of the whole network")
+
+
+def plan_of(program: Program, size: Box, boxes: Sequence[Box]) -> Plan:
+    """The plan of these patches, made once for a working copy.
+
+    Raises:
+        ToolError: as in `Plan`.
+    """
+    known, key = memo(program.net), ("plan", size, tuple(boxes))
+    if key not in known:
+        known[key] = Plan(program, size, boxes)
+    plan: Plan = known[key]
+    return plan
 
 
 class Look:
@@ -205,11 +229,8 @@ class Look:
         """An operation's new values inside its boxes."""
         region, window, sources = step.region, step.window, step.op.node.all_input_nodes
         assert region is not None
-        if window:
-            (down, right), (over, aside) = window.stride, window.pad
-            size = ((region.size[0] - 1) * down + window.k[0], (region.size[1] - 1) * right + window.k[1])
-            starts = tuple((r * down - over, c * right - aside) for r, c in region.starts)
-            return _windowed(step.op, self._crop(sources[0], which, values[sources[0]], _Region(size, starts)), window)
+        if window and step.reads:
+            return _windowed(step.op, self._crop(sources[0], which, values[sources[0]], step.reads), window)
         if _is_sum(step.op):
             a, b = (self._crop(n, which, values[n], region) for n in sources)
             return a + b
@@ -218,23 +239,41 @@ class Look:
 
     def _crop(self, node: fx.Node, which: Sequence[int], new: Tensor, region: _Region) -> Tensor:
         """A map's values ``(k * n, c, h, w)`` in a region that may reach into its border, patches included."""
-        own, (down, right), n, (h, w) = self.plan.regions[node], self.plan.pads[node], self.n, region.size
+        own, n = self.plan.regions[node], self.n
         if region == own:
             return new
-        held = self.maps[node]
-        out = new.new_empty((len(which) * n, h, w, held.shape[1])).permute(0, 3, 1, 2)
-        for i, k in enumerate(which):
-            top, left = region.starts[k][0] + down, region.starts[k][1] + right
-            rows = slice(i * n, (i + 1) * n)
-            out[rows] = held[rows if self.keep else slice(0, n), :, top : top + h, left : left + w]
-            if not self.keep:
-                self._paste(out[rows], new[rows], own.starts[k], region.starts[k])
+        out = torch.cat(self._parts(node, which, region))
+        if self.keep:
+            return out
+        at = [(own.starts[k][0] - region.starts[k][0], own.starts[k][1] - region.starts[k][1]) for k in which]
+        begin = 0
+        for where, some in groupby(at):  # neighbours mostly lie alike in their crops
+            end = begin + n * len(list(some))
+            self._paste(out[begin:end], new[begin:end], where)
+            begin = end
         return out
 
+    def _parts(self, node: fx.Node, which: Sequence[int], region: _Region) -> list[Tensor]:
+        """Views of a kept map ``(n, c, h, w)``, one for each patch, where the region lies."""
+        held, (down, right), (h, w) = self.maps[node], self.plan.pads[node], region.size
+        each, across, below, beside = held.stride()
+        size, own = (self.n, held.shape[1], h, w), self.n * each if self.keep else 0
+        return [
+            held.as_strided(
+                size,
+                (each, across, below, beside),
+                held.storage_offset()
+                + i * own
+                + (region.starts[k][0] + down) * below
+                + (region.starts[k][1] + right) * beside,
+            )
+            for i, k in enumerate(which)
+        ]
+
     @staticmethod
-    def _paste(onto: Tensor, new: Tensor, at: Box, origin: Box) -> None:
-        """New values that start at ``at`` put onto a crop that starts at ``origin``, where the two meet."""
-        top, left = at[0] - origin[0], at[1] - origin[1]
+    def _paste(onto: Tensor, new: Tensor, at: Box) -> None:
+        """New values put onto crops that start ``at`` before them, where the two meet."""
+        top, left = at
         a, b = max(top, 0), min(top + new.shape[2], onto.shape[2])
         c, d = max(left, 0), min(left + new.shape[3], onto.shape[3])
         if a < b and c < d:
@@ -242,22 +281,17 @@ class Look:
 
     def _write(self, node: fx.Node, which: Sequence[int], new: Tensor) -> None:
         """Copies keep what changed."""
-        held = self.maps.get(node)
-        if not self.keep or held is None:
-            return
-        (down, right), n, region = self.plan.pads[node], self.n, self.plan.regions[node]
-        for i, k in enumerate(which):
-            top, left = region.starts[k][0] + down, region.starts[k][1] + right
-            part = held[i * n : (i + 1) * n, :, top : top + new.shape[2], left : left + new.shape[3]]
-            part.copy_(new[i * n : (i + 1) * n])
+        if self.keep and node in self.maps:
+            for part, value in zip(
+                self._parts(node, which, self.plan.regions[node]), torch.split(new, self.n), strict=True
+            ):
+                part.copy_(value)
 
     def _value(self, node: fx.Node, which: Sequence[int], new: Any) -> Any:
         """A value as the operations after the boxes read it: a whole map, patches included."""
         if node not in self.plan.regions:
             return new
-        shape = self.plan.shapes[node]
-        everywhere = _Region((shape[2], shape[3]), ((0, 0),) * len(self.plan.boxes))
-        return self._crop(node, which, new, everywhere)
+        return self._crop(node, which, new, self.plan.whole[node])
 
 
 def _is_sum(op: Op) -> bool:
@@ -286,6 +320,13 @@ def _windowed(op: Op, crop: Tensor, window: _Window) -> Tensor:
         m = op.module
         return F.conv2d(crop, m.weight, m.bias, m.stride, 0, m.dilation, m.groups)
     return F.avg_pool2d(crop, window.k, window.stride)
+
+
+def _read(region: _Region, window: _Window) -> _Region:
+    """The values that boxes of results read; they may reach into the border."""
+    (down, right), (over, aside) = window.stride, window.pad
+    size = ((region.size[0] - 1) * down + window.k[0], (region.size[1] - 1) * right + window.k[1])
+    return _Region(size, tuple((r * down - over, c * right - aside) for r, c in region.starts))
 
 
 def _grown(region: _Region, window: _Window, after: torch.Size) -> _Region:

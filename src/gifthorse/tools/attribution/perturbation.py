@@ -19,7 +19,7 @@ from ...types import Emits, Evidence, Family, Need
 from ..protocol import Subject
 from .engine import Program, rows_of
 from .explain import Attribute, Part, explain, mean_colour
-from .incremental import Look, Plan
+from .incremental import Look, Plan, plan_of
 
 REFERENCE = 64
 """Side of the picture, in pixels, that window and stride refer to; both grow with the picture."""
@@ -79,7 +79,7 @@ class Patches:
         self.plans: list[Plan | None] = [None] * len(self.groups)
         try:
             program = Program(net, who)
-            self.plans = [Plan(program, size, [areas[k][:2] for k in ks]) for size, ks in self.groups]
+            self.plans = [plan_of(program, size, [areas[k][:2] for k in ks]) for size, ks in self.groups]
             notes["recomputed"] = round(sum(p.share for p in self.plans if p) / len(self.plans), 3)
         except ToolError as error:
             self.plans = [None] * len(self.groups)
@@ -100,7 +100,7 @@ class Patches:
             look = Look(plan, x) if plan else None
             if look:
                 before = look.logits[:, target]
-            for at in torch.split(torch.arange(len(ks)), max(1, rows_of(self.net.size, FORWARD_BATCH) // len(x))):
+            for at in torch.split(torch.arange(len(ks)), max(1, rows_of(self.net, FORWARD_BATCH) // len(x))):
                 some = [ks[i] for i in at.tolist()]
                 new = torch.stack([patch(k) for k in some])
                 found = look.again(at.tolist(), new) if look else self._whole(x, some, new)
@@ -147,7 +147,7 @@ class Occlusion:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, TOGETHER, self._method)
+        return explain(self.name, subject, TOGETHER, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         areas = self._areas(net.size)
@@ -198,7 +198,7 @@ class FeatureAblation:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, TOGETHER, self._method)
+        return explain(self.name, subject, TOGETHER, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         areas = grid(net.size, self.cells)
@@ -235,8 +235,7 @@ class FeaturePermutation:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture."""
-        everything = max(len(p) for p in subject.need_triggered().values())
-        return explain(subject, everything, lambda net, notes: self._method(net, notes, seed))
+        return explain(self.name, subject, None, lambda net, notes: self._method(net, notes, seed))
 
     def _method(self, net: Classifier, notes: dict[str, Any], seed: int) -> Attribute:
         areas = grid(net.size, self.cells)
@@ -245,7 +244,7 @@ class FeaturePermutation:
         def attribute(part: Part) -> Tensor:
             orders = self.orders(len(part.x), part.task, seed)
             found = []
-            for rows in torch.split(torch.arange(len(part.x)), TOGETHER):
+            for rows in torch.split(torch.arange(len(part.x)), min(TOGETHER, net.max_batch)):
                 others = orders[:, rows]
 
                 def swapped(k: int, others: Tensor = others) -> Tensor:
@@ -305,7 +304,7 @@ class Rise:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture."""
-        return explain(subject, TOGETHER, lambda net, notes: lambda part: self._attribute(net, part, seed))
+        return explain(self.name, subject, TOGETHER, lambda net, notes: lambda part: self._attribute(net, part, seed))
 
     @torch.inference_mode()
     def _attribute(self, net: Classifier, part: Part, seed: int) -> Tensor:
@@ -314,7 +313,7 @@ class Rise:
         draw = generator(seed, self.name, part.task)
         for begin in range(0, self.masks, FORWARD_BATCH):
             masks = self.draw(min(FORWARD_BATCH, self.masks - begin), net.size, draw)
-            for some in torch.split(masks, max(1, rows_of(net.size, FORWARD_BATCH) // n)):
+            for some in torch.split(masks, max(1, rows_of(net, FORWARD_BATCH) // n)):
                 seen = torch.lerp(grey, part.x[None], some[:, None, None])
                 chance = net(seen.flatten(0, 1)).softmax(1)[:, part.target].view(len(some), n)
                 total += torch.einsum("kn,khw->nhw", chance, some)

@@ -37,7 +37,7 @@ class AttentionRollout:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, FORWARD_BATCH, self._method)
+        return explain(self.name, subject, FORWARD_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         program = Program(net, self.name)

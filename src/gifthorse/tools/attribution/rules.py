@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ToolError
-from .engine import Op, Program, Rule, leaf, plain
+from .engine import Op, Program, Rule, leaf, memo, plain
 
 RESCALE_EPS = 1e-10  # below this difference DeepLift falls back to the gradient (Captum)
 BENT = ("activation",)
@@ -141,7 +140,10 @@ def references(program: Program, baselines: Tensor) -> list[Reference]:
     They are computed in float64: a plain baseline gives plain feature maps, whose ties in max-pools rounding would
     break at random.
     """
-    double = Program(copy.deepcopy(program.net).double(), program.who)
+    known = memo(program.net)
+    if "double" not in known:
+        known["double"] = program.net.folded().double()
+    double = Program(known["double"], program.who)
     twin = dict(zip(double.ops, program.ops, strict=True))
     values: dict[Op, tuple[Tensor, Tensor]] = {}
 
@@ -151,10 +153,13 @@ def references(program: Program, baselines: Tensor) -> list[Reference]:
             values[twin[op]] = args[0].float(), out.float()
         return out
 
-    with torch.no_grad():
-        double.run(baselines.double(), record)
+    out: list[Reference] = []
+    for some in torch.split(baselines.double(), program.net.max_batch):
+        with torch.no_grad():
+            double.run(some, record)
+        out += [Reference({op: (a[k, None], b[k, None]) for op, (a, b) in values.items()}) for k in range(len(some))]
     program.net.forwards += len(baselines)
-    return [Reference({op: (a[k, None], b[k, None]) for op, (a, b) in values.items()}) for k in range(len(baselines))]
+    return out
 
 
 class _Times(torch.autograd.Function):

@@ -15,7 +15,6 @@ from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need
 from ..optim.loop import GRADIENT_BATCH
 from ..protocol import Subject
-from .engine import rows_of
 from .explain import Attribute, Part, explain
 from .gradient import Path
 
@@ -54,10 +53,10 @@ class Xrai:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
-        path = Path(net, self.n_steps, rows_of(net.size, GRADIENT_BATCH))
+        path = Path(net, self.n_steps, GRADIENT_BATCH)
 
         def attribute(part: Part) -> Tensor:
             ends = [torch.full_like(part.x, level) for level in (0.0, 1.0)]
