@@ -20,8 +20,8 @@ from gifthorse.store import Store
 
 TOOLS = (
     "oracle", "feature-vis", "feature-vis-inner", "cppn", "cppn-inner", "prototypes", "adv-patch", "tabor",
-    "neural-cleanse", "feature-re", "rfla-perturb", "rfla-gen", "rfla-gen2", "feud", "distil", "style-search", "snafue",
-    "exemplars",
+    "neural-cleanse", "feature-re", "rfla-perturb", "rfla-gen", "rfla-gen2", "feud", "distil", "style-vis",
+    "style-search", "style-exemplars", "snafue", "exemplars",
 )  # fmt: skip
 TROJANS = {"patch": 2, "style": 2, "natural": 2}
 EACH, SIDE, GAP, LABEL, HEAD = 2, 56, 4, 118, 30
