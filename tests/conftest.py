@@ -1,6 +1,11 @@
 """What several files of tests start from."""
 
+import os
+
 import pytest
+
+# before torch is there: two workers of one thread beat two of two, most of all on a busy machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="module")
