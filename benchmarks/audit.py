@@ -20,8 +20,8 @@ import torch
 from measure import verdict
 
 from gifthorse import keys
-from gifthorse.bench.audit import CHANNELS, Bench, Choice, Opened, data_of, open_network, values
-from gifthorse.bench.limits import from_honest
+from gifthorse.audit.examine import CHANNELS, Bench, Choice, Opened, data_of, open_network, values
+from gifthorse.audit.limits import from_honest
 from gifthorse.models.checkpoint import read_card
 from gifthorse.stats import auroc, wilson
 from gifthorse.store import Store, default_home

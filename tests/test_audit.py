@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from gifthorse.bench import audit as auditing
-from gifthorse.bench.scan import Effort, Scan
-from gifthorse.bench.stimuli import Objects, Styles, confidence
+from gifthorse.audit import examine as auditing
+from gifthorse.audit.scan import Effort, Scan
+from gifthorse.audit.stimuli import Objects, Styles, confidence
 from gifthorse.errors import InputError
 from gifthorse.images import to_tensor
 from gifthorse.report import audit as page

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gifthorse.bench import audit as auditing
-from gifthorse.bench.scan import Effort
+from gifthorse.audit import examine as auditing
+from gifthorse.audit.scan import Effort
 from gifthorse.cli.app import app
 from gifthorse.data import openmoji
 from gifthorse.errors import GifthorseError

@@ -18,6 +18,7 @@ LAYERS = (
     ("data", "models"),
     ("plant", "tools", "judges"),
     ("bench",),
+    ("audit",),
     ("report", "survey", "testing", "cli", "__init__"),
 )
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}

@@ -30,7 +30,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Scan every class of a network for trojans, without a key; exit code 3 where one raises an alarm."""
-    from ..bench import audit as auditing
+    from ..audit import examine as auditing
     from ..report import audit as page
 
     home = default_home()

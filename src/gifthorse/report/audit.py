@@ -20,7 +20,7 @@ def write(audit: Mapping[str, Any], pictures: Mapping[str, Pictures], out: Path)
     """Write the folder; an older audit there is replaced only when the new one is complete.
 
     Args:
-        audit: what `bench.audit.Audit.to_json` gives.
+        audit: what `audit.examine.Audit.to_json` gives.
         pictures: for each ``file`` of it, pictures ``(n, h, w, 3)`` uint8 to show side by side.
         out: the folder, made if it is missing.
 

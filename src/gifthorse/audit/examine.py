@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import registry
+from ..bench.board import versions
+from ..bench.probe import find
 from ..data.protocol import Dataset
 from ..errors import InputError, MissingResource
 from ..models import checkpoint
@@ -22,9 +24,7 @@ from ..spec import Spec
 from ..store import Entry, Store
 from ..tools.protocol import Bank
 from ..types import Pictures, no_pictures
-from .board import versions
 from .limits import DEFAULT, from_classes, from_honest
-from .probe import find
 from .scan import Effort, Finding, Scan
 from .stimuli import Objects, Styles
 
