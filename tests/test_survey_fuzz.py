@@ -14,11 +14,11 @@ def test_random_requests_meet_only_documented_replies(tmp_path, monkeypatch):
     from survey_fuzz import Fuzzer
 
     fuzzer = Fuzzer(tmp_path, seed=0, people=12)
-    found = fuzzer.run(240)
+    found = fuzzer.run(960)  # what hypothesis draws depends on the modules it finds loaded: enough for some to fit
     fuzzer.ledger.close()
     del sys.modules["survey_fuzz"]
     assert found["operations"] >= 12
-    assert found["cases"] >= 240
+    assert found["cases"] >= 960
     assert found["server errors"] == 0
     assert found["undocumented"] == {}
     assert found["answers stored"] > 0, "random requests reach the database"
