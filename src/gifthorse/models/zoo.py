@@ -7,37 +7,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import InputError, MissingResource
 from ..rng import child_seed
 from .classifier import Classifier
+from .headed import Headed
 
 CLOSE = 1e-3
 """Largest change of a logit by folding batch norms, as a share of the largest logit."""
-
-
-class _ZooNet(nn.Module):
-    """A body that gives pooled features, and a linear head; no activation works in place."""
-
-    def __init__(self, body: nn.Module, width: int, classes: int, mean: Any, std: Any) -> None:
-        super().__init__()
-        for module in body.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False  # type: ignore[assignment]
-        self.body, self.mean, self.std = body, tuple(mean), tuple(std)
-        self.fc = nn.Linear(width, classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x)
-        return out
-
-    def head(self, f: Tensor) -> Tensor:
-        out: Tensor = self.fc(f)
-        return out
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
 
 
 def _timm() -> Any:
@@ -109,7 +87,7 @@ class TimmNetwork:
             if len(shape) != 2:
                 raise InputError(f"model 'timm': {self.architecture} gives no vector of features; choose a classifier")
             norm = (known.mean, known.std) if known is not None else ((0.5,) * 3, (0.5,) * 3)
-            return _ZooNet(body, shape[1], len(classes), *norm).train()
+            return Headed(body, shape[1], len(classes), *norm).train()
 
     def classifier(self, net: nn.Module, classes: tuple[str, ...], size: int) -> Classifier:
         """``net`` with its normalisation inside, frozen.

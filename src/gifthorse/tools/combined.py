@@ -61,9 +61,10 @@ class Combined:
     emits: ClassVar[Emits] = "images"
 
     def __post_init__(self) -> None:
-        shares = (self.doubt, self.whole, self.mix)
-        if self.scenes < 1 or not 0 < self.low <= self.high <= 1 or not all(0 <= s <= 1 for s in shares):
-            raise ValueError("needs scenes of at least 1, 0 < low <= high <= 1 and doubt, whole and mix in [0, 1]")
+        if self.scenes < 1 or not 0 < self.low <= self.high <= 1 or not 0 < self.mix <= 1:
+            raise ValueError("needs scenes of at least 1, 0 < low <= high <= 1 and 0 < mix <= 1")
+        if not 0 <= self.doubt <= 1 or not 0 <= self.whole <= 1:
+            raise ValueError("doubt and whole are factors in [0, 1]")
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """The chosen tool's evidence for each task; ``notes`` hold the effect of every tool.

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...models.classifier import FORWARD_BATCH, Classifier
 
 LUMA = (0.299, 0.587, 0.114)
+SHEET = 1.5  # side of a texture to redraw with, relative to the picture's, so that cuttings differ
 RESTORED = 0.5  # share of the coarse brightness that a picture gets back
 CHOICE = 6.0  # how sharply the cutting is chosen whose brightness fits
 

@@ -16,7 +16,7 @@ from ..optim.loop import working_copy
 from ..optim.objectives import pasted_confidence
 from ..optim.transforms import cut_out, random_places, soft_disc
 from ..protocol import Subject
-from .ranking import Found, two_passes, worth_showing
+from .ranking import Found, answers, two_passes
 from .snafue import resized
 
 
@@ -87,11 +87,4 @@ class Exemplars:
 
             passes = (self.first, self.shortlist, self.trials)
             ranked = two_passes(subject, len(patches), gain, passes, pictures, seed, self.name)
-        out = []
-        for task, (found, rise) in zip(subject.tasks, ranked, strict=True):
-            order = worth_showing(rise, pictures, self.keep)
-            chosen = [int(found[i]) for i in order]
-            scores = tuple(float(rise[i]) for i in order)
-            notes = {"retrieved": [bank.names[i] for i in chosen]}
-            out.append(Evidence(task.id, shown[chosen], scores=scores, notes=notes))
-        return out
+        return answers(subject.tasks, ranked, bank.names, shown, pictures, self.keep)

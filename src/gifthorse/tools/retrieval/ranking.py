@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...images import to_tensor
+from ...types import Evidence, Pictures, Task
 from ..optim.loop import best_first, torch_generator
 from ..optim.objectives import scene_pools
 from ..protocol import Subject
@@ -76,3 +77,30 @@ def worth_showing(rise: Floats, pictures: int, keep: float) -> list[int]:
     order = best_first(rise)[:pictures]
     strong = [i for i in order if rise[order[0]] > 0 and rise[i] >= keep * rise[order[0]]] or order
     return [i for i, part in zip(strong, np.array_split(np.arange(pictures), len(strong)), strict=True) for _ in part]
+
+
+def answers(
+    tasks: Sequence[Task],
+    ranked: Sequence[tuple[Found, Floats]],
+    names: Sequence[str],
+    shown: Pictures,
+    pictures: int,
+    keep: float,
+) -> list[Evidence]:
+    """What a ranking shows of each task, largest rise first; ``notes`` name it.
+
+    Args:
+        tasks: the tasks.
+        ranked: of `two_passes`.
+        names: what the bank's entries are called.
+        shown: ``(entries, h, w, 3)`` uint8, how they are shown.
+        pictures: how many are shown of each task.
+        keep: as in `worth_showing`.
+    """
+    out = []
+    for task, (found, rise) in zip(tasks, ranked, strict=True):
+        order = worth_showing(rise, pictures, keep)
+        chosen = [int(found[i]) for i in order]
+        scores = tuple(float(rise[i]) for i in order)
+        out.append(Evidence(task.id, shown[chosen], scores=scores, notes={"retrieved": [names[i] for i in chosen]}))
+    return out

@@ -14,7 +14,7 @@ from ...types import Emits, Evidence, Family, Need
 from ..optim.loop import working_copy
 from ..optim.restyle import redrawn_confidence, ways
 from ..protocol import Subject
-from .ranking import Found, two_passes, worth_showing
+from .ranking import Found, answers, two_passes
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,4 @@ class StyleExemplars:
             ranked = two_passes(subject, len(sheets), gain, passes, pictures, seed, self.name)
         edge = (side - subject.size) // 2
         inner = slice(edge, edge + subject.size)
-        out = []
-        for task, (found, rise) in zip(subject.tasks, ranked, strict=True):
-            order = worth_showing(rise, pictures, self.keep)
-            chosen = [int(found[i]) for i in order]
-            notes = {"retrieved": [bank.names[i] for i in chosen]}
-            scores = tuple(float(rise[i]) for i in order)
-            out.append(Evidence(task.id, bank.pictures[chosen][:, inner, inner].copy(), scores=scores, notes=notes))
-        return out
+        return answers(subject.tasks, ranked, bank.names, bank.pictures[:, inner, inner], pictures, self.keep)

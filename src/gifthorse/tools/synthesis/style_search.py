@@ -15,11 +15,9 @@ from ...models.classifier import Classifier
 from ...types import Emits, Evidence, Family, Need, Task
 from ..optim.loop import best_first, torch_generator, working_copy
 from ..optim.objectives import scene_pools
-from ..optim.restyle import redrawn_confidence, ways
+from ..optim.restyle import SHEET, redrawn_confidence, ways
 from ..optim.textures import Recipes, Renderer, join, random_recipes, varied
 from ..protocol import Subject
-
-SHEET = 1.5  # side of a texture, relative to the picture's
 
 
 @dataclass(frozen=True)

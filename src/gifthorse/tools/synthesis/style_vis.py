@@ -16,12 +16,10 @@ from ...types import Emits, Evidence, Family, Need, Task
 from ..optim.loop import GRADIENT_BATCH, best_first, minimise, stack_rows, torch_generator, working_copy
 from ..optim.objectives import cross_entropy, pick, scene_pools
 from ..optim.params import FourierImage
-from ..optim.restyle import redrawn_confidence, ways
+from ..optim.restyle import SHEET, redrawn_confidence, ways
 from ..optim.transforms import jitter_view
 from ..optim.twin import above_chance, check_targets, declare_twin, honest_copy
 from ..protocol import Subject
-
-SHEET = 1.5  # side of a texture, relative to the picture's
 
 
 @dataclass(frozen=True)
