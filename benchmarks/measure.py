@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from gifthorse.bench.executors import prepare_process
-from gifthorse.plant.train import has_bf16
+from gifthorse.device import has_bf16
 
 
 @dataclass(frozen=True)

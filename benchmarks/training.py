@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from gifthorse.models.tiny import MEAN, STD, TinyResNet
-from gifthorse.plant.train import TrainRecipe, has_bf16, train
+from gifthorse.device import has_bf16
+from gifthorse.plant.train import TrainRecipe, train
 from gifthorse.types import Pictures
 
 PICTURES, SIZE, BAR = 512, 64, 1.9

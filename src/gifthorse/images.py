@@ -27,12 +27,12 @@ def to_tensor(images: Pictures) -> Tensor:
     import torch
 
     owned = np.require(images, requirements=["C", "W"])  # copies a read-only picture: torch cannot mark it so
-    return torch.from_numpy(owned).permute(0, 3, 1, 2).float().div_(255)
+    return torch.as_tensor(owned).permute(0, 3, 1, 2).float().div_(255)
 
 
 def from_tensor(x: Tensor) -> Pictures:
     """``(n, 3, h, w)`` float in [0, 1] -> ``(n, h, w, 3)`` uint8; values outside are clipped."""
-    out: Pictures = x.detach().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    out: Pictures = x.detach().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return out
 
 

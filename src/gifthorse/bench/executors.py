@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from ..device import CPU, Machine
 from ..errors import GifthorseError
 from .plan import Cell
 
@@ -51,14 +52,14 @@ class Executor(Protocol):
         ...
 
 
-def work(text: str, home: str, progress: Progress, max_batch: int | None = None) -> tuple[float, str]:
+def work(text: str, home: str, progress: Progress, machine: Machine = CPU) -> tuple[float, str]:
     """Do one cell.
 
     Args:
         text: the cell as JSON.
         home: the folder of store and keys.
         progress: told the share done while a long cell runs.
-        max_batch: most pictures that a tool's network takes at once, or None for its own bound.
+        machine: what it is computed with.
 
     Returns:
         Seconds, and an error in one line or an empty string; a traceback goes to ``HOME/failed``.
@@ -69,7 +70,7 @@ def work(text: str, home: str, progress: Progress, max_batch: int | None = None)
     note = Path(home) / "failed" / f"{cell.digest}.json"
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            do(cell, Path(home), lambda share: progress(cell.label, share), max_batch)
+            do(cell, Path(home), lambda share: progress(cell.label, share), machine)
         note.unlink(missing_ok=True)
         return time.perf_counter() - start, ""
     except (Exception, SystemExit) as error:  # a component that calls sys.exit fails like any other
@@ -103,14 +104,14 @@ def prepare_process() -> None:
 
 @dataclass(frozen=True)
 class Serial:
-    """One cell after another in this process; ``max_batch`` as in `work`."""
+    """One cell after another in this process."""
 
-    max_batch: int | None = None
+    machine: Machine = CPU
 
     def run(self, cells: Sequence[Cell], home: Path, progress: Progress) -> Iterator[CellStatus]:
         """Do every cell in order."""
         for cell in cells:
-            seconds, error = work(json.dumps(cell.to_json()), str(home), progress, self.max_batch)
+            seconds, error = work(json.dumps(cell.to_json()), str(home), progress, self.machine)
             yield CellStatus(cell, "failed" if error else "done", seconds, error)
 
 
@@ -120,11 +121,11 @@ class Processes:
 
     Attributes:
         workers: processes, at most.
-        max_batch: as in `work`.
+        machine: as in `work`.
     """
 
     workers: int = 2
-    max_batch: int | None = None
+    machine: Machine = CPU
 
     def run(self, cells: Sequence[Cell], home: Path, progress: Progress) -> Iterator[CellStatus]:
         """Do the cells as workers become free; on Ctrl-C the workers end at once and nothing half is kept."""
@@ -136,7 +137,7 @@ class Processes:
         pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(channel,))
         finished = False
         try:
-            pending = _submit(pool, cells, home, self.max_batch)
+            pending = _submit(pool, cells, home, self.machine)
             while pending:
                 ready, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 _drain(channel, progress)
@@ -152,14 +153,14 @@ class Processes:
 
 
 def _submit(
-    pool: ProcessPoolExecutor, cells: Sequence[Cell], home: Path, max_batch: int | None
+    pool: ProcessPoolExecutor, cells: Sequence[Cell], home: Path, machine: Machine
 ) -> dict[Future[tuple[float, str]], Cell]:
     """Hand every cell to the pool; the workers that this starts inherit a blocked Ctrl-C."""
     out: dict[Future[tuple[float, str]], Cell] = {}
     with _ctrl_c_held():
         for cell in cells:
             try:
-                future = pool.submit(_remote, json.dumps(cell.to_json()), str(home), max_batch)
+                future = pool.submit(_remote, json.dumps(cell.to_json()), str(home), machine)
             except BrokenProcessPool as error:
                 future = Future()
                 future.set_exception(error)
@@ -239,10 +240,10 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _remote(text: str, home: str, max_batch: int | None) -> tuple[float, str]:
+def _remote(text: str, home: str, machine: Machine) -> tuple[float, str]:
     signal.signal(signal.SIGTERM, _raise_ended)  # between cells there is nothing to tidy
     try:
-        return work(text, home, lambda label, share: _channel.put((label, share)), max_batch)
+        return work(text, home, lambda label, share: _channel.put((label, share)), machine)
     except _Ended:
         os._exit(1)  # what was half written is tidied away by now
     finally:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 import psutil
+import torch
 from torch import Tensor
 
 from ..models.classifier import Classifier
@@ -25,9 +26,14 @@ def give_back() -> None:
 
 
 class Meter:
-    """Counts every classifier used inside the ``with`` block, copies that the tool makes included."""
+    """Counts every classifier used inside the ``with`` block, copies that the tool makes included.
 
-    def __init__(self) -> None:
+    Args:
+        device: where the networks live; the memory of a CUDA device is counted instead of the process's.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._device = device if device is not None and device.type == "cuda" else None
         self._forwards = self._backwards = 0
         self._seconds = 0.0
         self._process = psutil.Process()
@@ -47,7 +53,9 @@ class Meter:
 
         Classifier._count = count  # type: ignore[method-assign, assignment]
         give_back()
-        self._base = self._peak = self._process.memory_info().rss
+        self._base = self._peak = self._held()
+        if self._device is not None:
+            torch.cuda.reset_peak_memory_stats(self._device)
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
         self._start = time.perf_counter()
@@ -57,6 +65,9 @@ class Meter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop, also when the tool failed."""
+        if self._device is not None:
+            torch.cuda.synchronize(self._device)
+            self._peak = torch.cuda.max_memory_allocated(self._device)
         self._seconds = time.perf_counter() - self._start
         Classifier._count = self._original  # type: ignore[method-assign]
         self._stop.set()
@@ -64,9 +75,16 @@ class Meter:
 
     def _watch(self) -> None:
         while not self._stop.is_set():
-            self._peak = max(self._peak, self._process.memory_info().rss)
+            if self._device is None:
+                self._peak = max(self._peak, self._held())
             self._stop.wait(INTERVAL)
 
+    def _held(self) -> int:
+        """Bytes that this process, or the device for it, holds now."""
+        if self._device is None:
+            return int(self._process.memory_info().rss)
+        return torch.cuda.memory_allocated(self._device)
+
     def cost(self) -> Cost:
-        """What was spent; the memory is the growth of this process at its peak, in bytes."""
+        """What was spent; the memory is the growth of this process, or on the device, at its peak, in bytes."""
         return Cost(self._forwards, self._backwards, round(self._seconds, 4), max(0, self._peak - self._base))

@@ -237,6 +237,8 @@ def _lineage(
                 continue  # maps are scored against footprints, which a network without trojan does not use
             spec = {**shared, "tool": col.spec.to_json(), "pictures": suite.pictures, "subject": role}
             spec |= resources.depends(col.needs, base["data"])
+            if suite.precision != "float32" and col.family != "sentinel":
+                spec["precision"] = suite.precision
             inputs = {**pair, "exhibits": exhibits.digest}
             if Need.EVIDENCE in col.needs:
                 inputs |= {f"{SHOWN}{m.title}": runs[m.title, role].digest for m in members(cols)}

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from .. import keys, registry
 from ..data.protocol import Dataset
-from ..errors import GifthorseError, ToolError
+from ..device import CPU, Machine, device_of, has_bf16, placed
+from ..errors import GifthorseError, InputError, ToolError
 from ..images import close_ups
 from ..models import checkpoint
 from ..models.classifier import Classifier
@@ -37,15 +40,14 @@ EXEMPLARS = 16  # of every option, the most a judge sees
 Share = Callable[[float], None]
 
 
-def do(cell: Cell, home: Path, progress: Share, max_batch: int | None = None) -> Path:
+def do(cell: Cell, home: Path, progress: Share, machine: Machine = CPU) -> Path:
     """Do one cell unless its result is there.
 
     Args:
         cell: what to do; the cells it reads are done.
         home: the folder of store and keys.
         progress: told the share done, in [0, 1].
-        max_batch: most pictures that a tool's network takes at once, or None for its own bound; no result depends on
-            it beyond rounding, so it is in no digest.
+        machine: what it is computed with.
 
     Returns:
         The finished folder.
@@ -54,9 +56,9 @@ def do(cell: Cell, home: Path, progress: Share, max_batch: int | None = None) ->
     found = store.get(cell.kind, cell.digest)
     if found:
         return found
-    look: Callable[[Cell, Store, Path, Share], None] = partial(_run, max_batch=max_batch)
+    look: Callable[[Cell, Store, Path, Share], None] = partial(_run, machine=machine)
     stage: Callable[[Cell, Store, Path, Share], None] = {
-        "plant": _plant, "exhibits": _exhibits, "run": look, "combine": look, "ask": _ask
+        "plant": partial(_plant, machine=machine), "exhibits": _exhibits, "run": look, "combine": look, "ask": _ask
     }[cell.stage]  # fmt: skip
     return store.put(cell.kind, cell.digest, lambda folder: stage(cell, store, folder, progress))
 
@@ -124,7 +126,7 @@ def dataset_of(cell: Cell) -> Dataset:
     return out
 
 
-def _plant(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
+def _plant(cell: Cell, store: Store, folder: Path, progress: Share, machine: Machine) -> None:
     """Train a network, with poison or (the clean twin) without; its scenes and weights start alike."""
     from ..plant import train as training
 
@@ -144,7 +146,12 @@ def _plant(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
     seed = child_seed(cell.seed, "train")
     part = store.home / "partial" / f"{cell.digest}.safetensors"
     taught = np.arange(len(images)) < spec["scenes"]  # poisoned pictures follow, and are told their label
-    logs = training.train(net, images, labels, recipe, seed, lambda log: progress(log.epoch / log.epochs), part, taught)
+    device = device_of(machine.device)
+    net.to(device)
+    with placed(device):
+        logs = training.train(
+            net, images, labels, recipe, seed, lambda log: progress(log.epoch / log.epochs), part, taught
+        )
     card |= {
         "loss": logs[-1].loss if logs else None,
         "model": spec["model"],
@@ -266,15 +273,19 @@ def subject_of(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
     return Subject(model, tuple(Task(**t) for t in card["tasks"]), **more)
 
 
-def _run(cell: Cell, store: Store, folder: Path, progress: Share, max_batch: int | None) -> None:
+def _run(cell: Cell, store: Store, folder: Path, progress: Share, machine: Machine) -> None:
     """One tool on one network: evidence for every task, and what it cost."""
     tool = registry.build("tool", Spec.from_json(cell.spec["tool"]))
     subject = subject_of(cell, store, tool.needs)
-    for net in (subject.model, subject.twin):
-        if net is not None and max_batch is not None:
-            net.max_batch = max_batch
+    device = device_of(machine.device)
+    precision = _precision(cell, device)
+    for net in (subject.model, subject.twin, subject.generator):
+        if isinstance(net, nn.Module):
+            net.to(device)
+        if isinstance(net, Classifier):
+            net.precision, net.max_batch = precision, machine.max_batch or net.max_batch
     before = _state(subject.model)
-    with Meter() as meter:
+    with Meter(device) as meter, placed(device):
         # the same seed on suspect and twin: the only difference is the network
         shown = _shown(tool, subject, cell.spec["pictures"], child_seed(cell.seed, "tool", tool.name))
     if _state(subject.model) != before:
@@ -291,6 +302,21 @@ def _run(cell: Cell, store: Store, folder: Path, progress: Share, max_batch: int
         for e in shown
     ]
     _json(folder / "meta.json", {"evidence": rows, "cost": dataclasses.asdict(meter.cost())})
+
+
+def _precision(cell: Cell, device: torch.device) -> torch.dtype:
+    """What the tool's copies of the networks compute in.
+
+    Raises:
+        InputError: the device would only be slower in it.
+    """
+    if cell.spec.get("precision") != "bfloat16":
+        return torch.float32
+    if not has_bf16(device):
+        raise InputError(
+            f"{device.type} does not compute in bfloat16 here; leave 'precision' out or choose another --device"
+        )
+    return torch.bfloat16
 
 
 def _shown(tool: Any, subject: Any, pictures: int, seed: int) -> list[Evidence]:

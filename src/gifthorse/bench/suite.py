@@ -37,6 +37,7 @@ class Suite(Strict):
         shown: triggered test pictures per trojan given to tools.
         pictures: pictures of evidence per trojan.
         draws: distractor draws per trojan.
+        precision: what tools' copies of the networks compute in; bfloat16 is quicker where the device has it.
         crops: also ask judges about what heat maps point at, and run their tools on the clean twin.
     """
 
@@ -60,6 +61,7 @@ class Suite(Strict):
     shown: int = Field(default=16, ge=1, le=MOST_PICTURES)
     pictures: int = Field(default=10, ge=1, le=MOST_PICTURES)
     draws: int = Field(default=60, ge=1, le=MOST_PICTURES)
+    precision: Literal["float32", "bfloat16"] = "float32"
     crops: bool = False
     quick: QuickTable | None = None
 

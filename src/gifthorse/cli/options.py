@@ -38,6 +38,9 @@ MaxBatch = Annotated[
         "--max-batch", min=1, help="Most pictures a map tool passes at once; halved by itself when memory runs out."
     ),
 ]
+Device = Annotated[
+    str, typer.Option("--device", help="Where networks are trained and looked at, as in cuda or cuda:1.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Go on with models that miss their gates.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the report.")]
 Beside = Annotated[

@@ -9,20 +9,27 @@ import typer
 
 from ..errors import InputError, ToolError
 from ..store import Store, default_home
-from .options import Beside, Force, MaxBatch, Out, Workers, on_suite
+from .options import Beside, Device, Force, MaxBatch, Out, Workers, on_suite
 from .say import EPILOG, AsJson, board, say
 
 bench = typer.Typer(no_args_is_help=True, help="Plan and run suites.", epilog=EPILOG)
 
 
-def executor(workers: int, max_batch: int | None = None) -> Any:
-    """This process for one worker, else several processes."""
-    from ..bench.executors import Processes, Serial, prepare_process
+def executor(workers: int, max_batch: int | None = None, device: str = "cpu") -> Any:
+    """This process for one worker, else several processes.
 
+    Raises:
+        InputError: no such device here.
+    """
+    from ..bench.executors import Processes, Serial, prepare_process
+    from ..device import Machine, device_of
+
+    device_of(device)
+    machine = Machine(device, max_batch)
     if workers > 1:
-        return Processes(workers, max_batch)
+        return Processes(workers, machine)
     prepare_process()
-    return Serial(max_batch)
+    return Serial(machine)
 
 
 def _show(result: Any, suite: Any, out: Path | None, as_json: bool, beside: Path | None = None) -> None:
@@ -55,12 +62,13 @@ def demo(
     suite: Any,
     workers: Workers = 2,
     max_batch: MaxBatch = None,
+    device: Device = "cpu",
     force: Force = False,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """The default suite, end to end: plant, look, judge, report."""
-    _run(suite, executor(workers, max_batch), force, out, as_json)
+    _run(suite, executor(workers, max_batch, device), force, out, as_json)
 
 
 @bench.command("run")
@@ -69,12 +77,13 @@ def run(
     suite: Any,
     workers: Workers = 2,
     max_batch: MaxBatch = None,
+    device: Device = "cpu",
     force: Force = False,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Do what is missing of a suite and write its report."""
-    _run(suite, executor(workers, max_batch), force, out, as_json)
+    _run(suite, executor(workers, max_batch, device), force, out, as_json)
 
 
 @bench.command("retry")
@@ -83,6 +92,7 @@ def retry(
     suite: Any,
     workers: Workers = 2,
     max_batch: MaxBatch = None,
+    device: Device = "cpu",
     force: Force = False,
     out: Out = None,
     as_json: AsJson = False,
@@ -92,7 +102,7 @@ def retry(
     from .progress import watching
 
     with watching(as_json) as watch:
-        result, again = retry_suite(suite, default_home(), executor(workers, max_batch), watch, force=force)
+        result, again = retry_suite(suite, default_home(), executor(workers, max_batch, device), watch, force=force)
     if result is not None:
         _show(result, suite, out, as_json)
         return

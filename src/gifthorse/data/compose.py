@@ -33,7 +33,7 @@ def _grid(centre: Floats, size: Floats, angle: Floats, flip: Floats, out: tuple[
     grid = np.empty((len(size), h, w, 2), np.float32)
     np.add((mirror * cos)[:, None, None] * dx[:, None, :], (mirror * sin)[:, None, None] * dy[:, :, None], grid[..., 0])
     np.add(-sin[:, None, None] * dx[:, None, :], cos[:, None, None] * dy[:, :, None], grid[..., 1])
-    return torch.from_numpy(grid)
+    return torch.as_tensor(grid)
 
 
 def layers(
@@ -70,12 +70,12 @@ def layers(
     with torch.no_grad():
         for lo in range(0, n, CHUNK):
             part = slice(lo, min(n, lo + CHUNK))
-            x = torch.from_numpy(np.ascontiguousarray(sprites[part])).permute(0, 3, 1, 2).float().div_(255)
+            x = torch.as_tensor(np.ascontiguousarray(sprites[part])).permute(0, 3, 1, 2).float().div_(255)
             shrink = int(x.shape[-1] / max(1.0, float(np.median(size[part])) * min(out)) + 0.25)
             x[:, :3] *= x[:, 3:]
             if shrink > 1:  # a coarser copy first, so that small sprites do not alias
                 x = F.avg_pool2d(x, shrink, ceil_mode=False)
-            matrix = torch.from_numpy(hue_matrices(hue[part]) * light[part, None, None])
+            matrix = torch.as_tensor(hue_matrices(hue[part]) * light[part, None, None])
             rgb = torch.bmm(matrix, x[:, :3].flatten(2)).view_as(x[:, :3])
             x[:, :3] = torch.minimum(rgb.clamp_(min=0), x[:, 3:])
             grid = _grid(centre[part], size[part], angle[part], flip[part], out)

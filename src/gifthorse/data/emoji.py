@@ -89,7 +89,7 @@ def _fractal(rng: np.random.Generator, n: int, size: int) -> Floats:
     fall = _uniform(rng, 0.35, 0.8, n, 1, 1)
     total = np.zeros((n, size, size), np.float32)
     for octave, cells in enumerate((3, 6, 12, 24)):
-        coarse = torch.from_numpy(rng.standard_normal((n, 1, cells, cells), np.float32))
+        coarse = torch.as_tensor(rng.standard_normal((n, 1, cells, cells), np.float32))
         fine = F.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
         total += fine[:, 0].numpy() * fall**octave
     return total

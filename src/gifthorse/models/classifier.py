@@ -32,6 +32,8 @@ class Classifier(nn.Module):
     Attributes:
         max_batch: most pictures that pass at once where the caller leaves that to the network (``--max-batch``);
             copies inherit it.
+        precision: what working copies compute in, ``torch.float32`` or ``torch.bfloat16``; pictures, logits and
+            features are float32 either way.
     """
 
     mean: Tensor
@@ -54,36 +56,52 @@ class Classifier(nn.Module):
         self.forwards = 0
         self.backwards = 0
         self.max_batch = FORWARD_BATCH
+        self.precision = torch.float32
+        self._low: torch.dtype | None = None  # what a copy's network computes in where that is not float32
         self.eval()
         self.requires_grad_(False)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Normalised pictures in channels_last layout."""
-        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        """Normalised pictures in channels_last layout, in the precision of the network."""
+        out = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return out if self._low is None else out.to(self._low)
+
+    def _full(self, out: Tensor) -> Tensor:
+        return out if self._low is None else out.float()
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(n, classes)`` of pictures ``(n, 3, h, w)`` in [0, 1]."""
         self._count(x)
-        out: Tensor = self.net(self.normalise(x))
-        return out
+        return self._full(self.net(self.normalise(x)))
 
     def features(self, x: Tensor) -> Tensor:
         """Pooled penultimate activations ``(n, d)``."""
         self._count(x)
-        out: Tensor = self.net.features(self.normalise(x))  # type: ignore[operator]
-        return out
+        return self._full(self.net.features(self.normalise(x)))  # type: ignore[operator]
+
+    def head(self, f: Tensor) -> Tensor:
+        """Logits ``(n, classes)`` of penultimate activations ``(n, d)``."""
+        return self._full(self.net.head(f if self._low is None else f.to(self._low)))  # type: ignore[operator]
 
     def _count(self, x: Tensor) -> None:
         self.forwards += len(x)
         if x.requires_grad and torch.is_grad_enabled():
             self.backwards += len(x)
 
-    def folded(self) -> Classifier:
-        """A copy with batch norm folded into the convolutions, in channels_last: same logits, faster."""
+    def folded(self, precision: torch.dtype | None = None) -> Classifier:
+        """A copy with batch norm folded into the convolutions, in channels_last: same logits, faster.
+
+        Args:
+            precision: what its network computes in; by default that of `precision`.
+        """
         net = copy.deepcopy(self.net).eval()
         fold_norms(net)
         out = Classifier(net, self.classes, self.size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        out.mean, out.std, out.max_batch = self.mean.clone(), self.std.clone(), self.max_batch
+        out.mean, out.std = self.mean.clone(), self.std.clone()
+        out.max_batch, out.precision = self.max_batch, precision or self.precision
+        if out.precision != torch.float32:
+            out._low = out.precision
+            net.to(out.precision)
         return out.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -96,9 +114,9 @@ class Classifier(nn.Module):
         """Penultimate activations ``(n, d)`` of uint8 pictures, without gradients."""
         return self._batched(self.features, images, min(batch, self.max_batch))
 
-    @staticmethod
-    def _batched(function: Callable[[Tensor], Tensor], images: Pictures, batch: int) -> NDArray[np.float32]:
-        parts = [function(to_tensor(images[i : i + batch])).numpy() for i in range(0, len(images), batch)]
+    def _batched(self, function: Callable[[Tensor], Tensor], images: Pictures, batch: int) -> NDArray[np.float32]:
+        rows = (images[i : i + batch] for i in range(0, len(images), batch))
+        parts = [function(to_tensor(some).to(self.mean.device)).cpu().numpy() for some in rows]
         return np.concatenate(parts).astype(np.float32)
 
 

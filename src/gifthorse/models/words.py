@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..device import placed
 from ..errors import GifthorseError, MissingResource
 from .checkpoint import read_tensors
 
@@ -50,7 +51,7 @@ class SentenceEncoder:
         tokens = [self.tokens(text) for text in texts]
         out = np.zeros((len(texts), WIDTH), np.float32)
         order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))  # little padding
-        with torch.inference_mode():
+        with torch.inference_mode(), placed(torch.device("cpu")):
             for lo in range(0, len(order), BATCH):
                 rows = order[lo : lo + BATCH]
                 out[rows] = self._embed([tokens[i] for i in rows]).numpy()

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..device import has_bf16
 from ..errors import GateError, InputError, StoreError
 from ..models.checkpoint import read_tensors, tensor_bytes, write_atomic
 from ..rng import generator
@@ -48,7 +49,7 @@ class TrainRecipe:
             on its probabilities for the very same pixels, with this weight, instead of on their labels.
         mixup: taught pictures are blended in pairs, the lesser share drawn evenly from [0, mixup].
         zoom: pictures are enlarged by up to this share, so that their borders fall away.
-        bf16: compute in bfloat16 where the CPU has instructions for it.
+        bf16: compute in bfloat16 where the device has instructions for it.
     """
 
     epochs: int = 8
@@ -157,7 +158,8 @@ def _epoch(
     order = draw.permutation(len(data.images))
     size = min(recipe.batch, len(order))
     steps = len(order) // size
-    bf16 = recipe.bf16 and has_bf16()
+    device = next(net.parameters()).device
+    bf16 = recipe.bf16 and has_bf16(device)
     mean, std = _normalisation(net)
     _train_mode(net, recipe)
     loss_sum, hits = 0.0, 0
@@ -166,12 +168,12 @@ def _epoch(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, epoch * steps + step, recipe.epochs * steps)
         x = augment(data.images, chosen, recipe, draw)
-        keep = torch.from_numpy(np.flatnonzero(data.taught[chosen]))
+        keep = torch.as_tensor(np.flatnonzero(data.taught[chosen]))
         if recipe.mixup and len(keep):
             x[keep] = _blended(x[keep], recipe.mixup, draw)
         x = (x - mean) / std
-        y = torch.from_numpy(data.labels[chosen])
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        y = torch.as_tensor(data.labels[chosen])
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits: Tensor = net(x)
         loss = _loss(logits.float(), y, x, keep, data.teacher, recipe)
         optimiser.zero_grad(set_to_none=True)
@@ -200,8 +202,8 @@ def _loss(logits: Tensor, y: Tensor, x: Tensor, keep: Tensor, teacher: nn.Module
 
 def _blended(x: Tensor, most: float, draw: np.random.Generator) -> Tensor:
     """Each picture mixed with another of the batch, whose share is drawn from [0, most]."""
-    share = torch.from_numpy(draw.random((len(x), 1, 1, 1), np.float32) * np.float32(most))
-    partner = torch.from_numpy(draw.permutation(len(x)))
+    share = torch.as_tensor(draw.random((len(x), 1, 1, 1), np.float32) * np.float32(most))
+    partner = torch.as_tensor(draw.permutation(len(x)))
     return x * (1 - share) + x[partner] * share
 
 
@@ -220,7 +222,7 @@ def augment(images: Pictures, chosen: NDArray[np.int64], recipe: TrainRecipe, dr
     if recipe.flip:
         columns = np.where(mirrored, columns[:, ::-1], columns)
     pixels = images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
+    return torch.as_tensor(pixels).permute(0, 3, 1, 2).float().div_(255)
 
 
 def learning_rate(recipe: TrainRecipe, step: int, steps: int) -> float:
@@ -229,14 +231,6 @@ def learning_rate(recipe: TrainRecipe, step: int, steps: int) -> float:
     if step + 1 <= rise:
         return recipe.lr * (step + 1) / rise
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step + 1 - rise) / (steps + 1 - rise)))
-
-
-def has_bf16() -> bool:
-    """Whether this CPU computes in bfloat16 natively; elsewhere autocast would only be slower."""
-    try:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (AttributeError, RuntimeError):
-        return False
 
 
 def _check_data(images: Pictures, labels: NDArray[np.int64]) -> None:
@@ -314,7 +308,7 @@ def _restore(path: Path, identity: str, net: nn.Module, optimiser: torch.optim.O
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = tensors.get(f"adam/{key}/{name}")
             if value is not None:  # same memory layout as the weights, so that the same kernels run
-                state[key] = value if value.ndim == 0 else torch.empty_like(parameter).copy_(value).detach()
+                state[key] = value.cpu() if value.ndim == 0 else torch.empty_like(parameter).copy_(value).detach()
         if state:
             optimiser.state[parameter] = state
     return [EpochLog(**log) for log in json.loads(metadata["logs"])]

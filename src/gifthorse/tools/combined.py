@@ -107,7 +107,7 @@ class Combined:
             chosen,
             images=chosen.images[order],
             alphas=None if chosen.alphas is None else chosen.alphas[order],
-            scores=tuple(float(v) for v in effects[best][torch.from_numpy(order)]),
+            scores=tuple(float(v) for v in effects[best][torch.as_tensor(order)]),
             notes={"shown": best, "effects": {t: round(float(e.mean()), 4) for t, e in effects.items()}},
         )
 
@@ -125,7 +125,7 @@ class Combined:
         x = to_tensor(evidence.images)
         opacity = cut_out(x, soft_disc(x.shape[-1]))
         if evidence.alphas is not None:
-            opacity = torch.from_numpy(evidence.alphas).float().div(255)[:, None]
+            opacity = torch.as_tensor(evidence.alphas).float().div(255)[:, None]
         size = scenes.shape[-1]
         textures = F.interpolate(x, (size, size), mode="bilinear", antialias=True)
         rises = []

@@ -82,7 +82,7 @@ class StyleTrigger:
         with torch.no_grad():
             for lo in range(0, n, CHUNK):
                 x = to_tensor(images[lo : lo + CHUNK])
-                drawn = _redraw(x, bank, side, step, torch.from_numpy(pick[lo : lo + CHUNK]))
+                drawn = _redraw(x, bank, side, step, torch.as_tensor(pick[lo : lo + CHUNK]))
                 out[lo : lo + CHUNK] = from_tensor(torch.lerp(x, drawn, self.strength))
         return Stamped(out, np.ones(images.shape[:3], bool))
 

@@ -81,7 +81,7 @@ class Lime:
 
     def sets(self, task: str, seed: int) -> Tensor:
         """``(n_samples, superpixels)`` bool, what each set shows: every superpixel by the flip of a coin."""
-        return torch.from_numpy(generator(seed, self.name, task).random((self.n_samples, self.cells**2)) < 0.5)
+        return torch.as_tensor(generator(seed, self.name, task).random((self.n_samples, self.cells**2)) < 0.5)
 
     def _attribute(self, net: Classifier, part: Part, seed: int) -> Tensor:
         shown = self.sets(part.task, seed)
@@ -130,7 +130,7 @@ def lasso(x: Tensor, y: Tensor, weights: Tensor, alpha: float, sweeps: int = 200
                 moved = max(moved, abs(out[k] - before))
         if moved <= close * max(np.abs(out).max(), 1e-300) and sweep % 10 == 0:
             break
-    return torch.from_numpy(out)
+    return torch.as_tensor(out)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class KernelShap:
         out[0] = True
         for row in out[2:]:
             row[draw.permutation(m)[: draw.choice(sizes, p=chance / chance.sum())]] = True
-        return torch.from_numpy(out)
+        return torch.as_tensor(out)
 
     def _attribute(self, net: Classifier, part: Part, seed: int) -> Tensor:
         shown = self.sets(part.task, seed)
@@ -188,7 +188,7 @@ class KernelShap:
         centre = np.eye(len(w)) - w / w.sum()
         root = np.sqrt(w)[:, None]
         solved: NDArray[np.float64] = np.linalg.pinv(root * (centre @ shown), rcond=1e-10) @ (root * centre)
-        return torch.from_numpy(solved)
+        return torch.as_tensor(solved)
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class ShapleySampling:
     def orders(self, task: str, seed: int) -> Tensor:
         """``(n_samples, superpixels)`` orders of appearance."""
         draw = generator(seed, self.name, task)
-        return torch.from_numpy(np.stack([draw.permutation(self.cells**2) for _ in range(self.n_samples)]))
+        return torch.as_tensor(np.stack([draw.permutation(self.cells**2) for _ in range(self.n_samples)]))
 
     def _method(self, net: Classifier, notes: dict[str, Any], seed: int) -> Attribute:
         areas, plan = grid(net.size, self.cells), None

@@ -57,7 +57,7 @@ def mean_colour(net: Classifier) -> Tensor:
     return net.get_buffer("mean")
 
 
-def explain(who: str, subject: Subject, batch: int | None, method: Method) -> list[Evidence]:
+def explain(who: str, subject: Subject, batch: int | None, method: Method, *, low: bool = False) -> list[Evidence]:
     """Maps of every triggered picture of every task, for the class that the task targets.
 
     Where memory runs out, half as many pictures pass at once from then on, and the evidence notes ``max_batch``.
@@ -68,12 +68,14 @@ def explain(who: str, subject: Subject, batch: int | None, method: Method) -> li
         batch: pictures explained at once, at most; None: all of a task, which the method takes apart itself.
         method: takes the working copy of the network and the evidence's notes, to which it may add, and returns
             part -> attributions ``(n, c, h, w)``. Both are asked again where memory runs out.
+        low: whether the method may compute in ``subject.model.precision``. Only methods that read nothing but slopes
+            do: differences of outputs and their quotients are mostly rounding in bfloat16.
 
     Raises:
         ToolError: a picture or a target does not fit the network, or memory does not hold a single picture's pass.
     """
     notes: dict[str, Any] = {}
-    with kept_copy(subject.model) as net:
+    with kept_copy(subject.model, subject.model.precision if low else torch.float32) as net:
         given = net.max_batch
         attribute = sparing(who, net, lambda: method(net, notes))
 
@@ -95,15 +97,15 @@ def explain(who: str, subject: Subject, batch: int | None, method: Method) -> li
 
 
 @contextmanager
-def kept_copy(model: Classifier) -> Iterator[Classifier]:
+def kept_copy(model: Classifier, precision: torch.dtype = torch.float32) -> Iterator[Classifier]:
     """The folded copy of a network, kept for the next method; its work is added to the network's counters.
 
     It is made anew where the network is no longer what it was: its weights, or what its modules say of themselves.
     """
-    state = fingerprint(model)
+    state = precision, *fingerprint(model)
     known = _COPIES.get(model)
     if known is None or known[0] != state:
-        known = _COPIES[model] = state, model.folded()
+        known = _COPIES[model] = state, model.folded(precision)
     net = known[1]
     net.forwards, net.backwards, net.max_batch = 0, 0, model.max_batch
     try:

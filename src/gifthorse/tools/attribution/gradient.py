@@ -48,7 +48,7 @@ class Saliency:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(self.name, subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method, low=True)
 
     @staticmethod
     def _method(net: Classifier, notes: dict[str, Any]) -> Attribute:
@@ -71,7 +71,7 @@ class InputXGradient:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(self.name, subject, GRADIENT_BATCH, self._method)
+        return explain(self.name, subject, GRADIENT_BATCH, self._method, low=True)
 
     @staticmethod
     def _method(net: Classifier, notes: dict[str, Any]) -> Attribute:
@@ -106,7 +106,7 @@ class IntegratedGradients:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture; nothing is drawn at random."""
-        return explain(self.name, subject, self.batch, self._method)
+        return explain(self.name, subject, self.batch, self._method, low=True)
 
     def _method(self, net: Classifier, notes: dict[str, Any]) -> Attribute:
         path = Path(net, self.n_steps, self.batch)
@@ -144,16 +144,16 @@ class Path:
             end = self.head(held)
         start = self.head(baseline)
         step = end.detach() - start
-        total, rows = torch.zeros_like(step), rows_of(self.net, self.batch)
+        total, rows = torch.zeros_like(step, dtype=torch.promote_types(step.dtype, torch.float32)), rows_of(self.net, self.batch)
         for i, row in enumerate(torch.split(torch.arange(len(x)).repeat_interleave(len(self.points)), rows)):
             at = torch.arange(len(row)) + i * rows
             alpha = self.points[at % len(self.points)].view(-1, *[1] * (step.ndim - 1))
             if self.tail is not self.net:
                 self.net.forwards += len(row)
                 self.net.backwards += len(row)
-            slopes = input_gradient(self.tail, start[row] + alpha * step[row], target)
+            slopes = input_gradient(self.tail, (start[row] + alpha * step[row]).to(step.dtype), target)
             total.index_add_(0, row, slopes * self.weights[at % len(self.weights)].view_as(alpha))
-        return torch.autograd.grad(end, held, total)[0] * (x - baseline)
+        return torch.autograd.grad(end, held, total.to(end.dtype))[0] * (x - baseline)
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class GradientShap:
         def method(net: Classifier, notes: dict[str, Any]) -> Attribute:
             return lambda part: self.attribute(net, part, background, seed)
 
-        return explain(self.name, subject, GRADIENT_BATCH, method)
+        return explain(self.name, subject, GRADIENT_BATCH, method, low=True)
 
     def attribute(self, net: Classifier, part: Part, background: Tensor, seed: int) -> Tensor:
         """Attributions ``(n, 3, h, w)``."""
@@ -206,9 +206,9 @@ class GradientShap:
         alpha = np.concatenate([d.random((self.n_samples, 1, 1, 1), np.float32) for d in draws])
         which = np.concatenate([d.integers(0, background, self.n_samples) for d in draws])
         if not self.stdev:
-            return torch.from_numpy(alpha), torch.from_numpy(which), torch.zeros(())
+            return torch.as_tensor(alpha), torch.as_tensor(which), torch.zeros(())
         noise = np.concatenate([d.standard_normal((self.n_samples, *part.x.shape[1:]), np.float32) for d in draws])
-        return torch.from_numpy(alpha), torch.from_numpy(which), torch.from_numpy(noise)
+        return torch.as_tensor(alpha), torch.as_tensor(which), torch.as_tensor(noise)
 
 
 def draw_clean(subject: Subject, n: int, seed: int, name: str) -> Tensor:
@@ -241,10 +241,12 @@ class SmoothGrad:
 
     def run(self, subject: Subject, pictures: int, seed: int) -> list[Evidence]:
         """One map per triggered picture."""
-        return explain(self.name, subject, 1, lambda net, notes: lambda part: self._attribute(net, part, seed))
+        return explain(
+            self.name, subject, 1, lambda net, notes: lambda part: self._attribute(net, part, seed), low=True
+        )
 
     def _attribute(self, net: Classifier, part: Part, seed: int) -> Tensor:
         (draw,) = part.draws(seed, self.name)
-        noise = torch.from_numpy(draw.standard_normal((self.n_samples, *part.x.shape[1:]), np.float32))
+        noise = torch.as_tensor(draw.standard_normal((self.n_samples, *part.x.shape[1:]), np.float32))
         noisy = part.x + self.noise * (part.x.max() - part.x.min()) * noise
         return batched_gradient(net, noisy, part.target, rows_of(net, GRADIENT_BATCH)).mean(0, keepdim=True).abs()

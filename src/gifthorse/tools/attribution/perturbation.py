@@ -271,7 +271,7 @@ class FeaturePermutation:
             order = draw.permutation(n)
             if (order != np.arange(n)).any():
                 out.append(order)
-        return torch.from_numpy(np.stack(out))
+        return torch.as_tensor(np.stack(out))
 
 
 @dataclass(frozen=True)
@@ -322,7 +322,7 @@ class Rise:
     def draw(self, n: int, size: int, draw: np.random.Generator) -> Tensor:
         """``(n, size, size)`` masks in [0, 1]."""
         cell = -(-size // self.cells)
-        coarse = torch.from_numpy((draw.random((n, 1, self.cells, self.cells)) < self.keep).astype(np.float32))
+        coarse = torch.as_tensor((draw.random((n, 1, self.cells, self.cells)) < self.keep).astype(np.float32))
         fine = F.interpolate(coarse, size=((self.cells + 1) * cell,) * 2, mode="bilinear", align_corners=False)
         shifts = draw.integers(0, cell, (n, 2))
         return torch.stack([f[0, r : r + size, c : c + size] for f, (r, c) in zip(fine, shifts, strict=True)])

@@ -65,7 +65,7 @@ class Xrai:
                 rank(a.numpy().astype(np.float64), segments(x.permute(1, 2, 0).numpy().astype(np.float64)))
                 for x, a in zip(part.x, torch.as_tensor(found).sum(1), strict=True)
             ]
-            return torch.from_numpy(np.stack(maps))[:, None]
+            return torch.as_tensor(np.stack(maps))[:, None]
 
         return attribute
 

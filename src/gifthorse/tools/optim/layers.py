@@ -42,7 +42,7 @@ def activations(net: Classifier, layer: str) -> Iterator[Callable[[Tensor], Tens
         try:
             net(x)
         except _Reached:
-            out = held.pop()
+            out = held.pop().float()
             return out.flatten(2).mean(2) if out.ndim > 2 else out
         raise ToolError(f"the forward does not pass through layer {layer!r}; name another")
 
@@ -58,6 +58,9 @@ def head_weights(net: Classifier) -> Tensor:
     """``(classes, units)`` what each unit of the pooled last block adds to each logit, less its mean over the classes.
 
     Adding the same to every logit changes no prediction, hence the centring.
+
+    Args:
+        net: the network itself or a working copy in float32.
 
     Raises:
         ToolError: the network has no pooled last block with a linear head.
@@ -103,7 +106,7 @@ def unit_slopes(net: Classifier, layer: str, probes: Tensor, targets: Tensor) ->
             rows = [torch.autograd.grad(lead[:, int(t)].sum(), held, retain_graph=True)[0] for t in targets]
     finally:
         handle.remove()
-    return torch.stack([(r.flatten(2).sum(2) if r.ndim > 2 else r).mean(0) for r in rows])
+    return torch.stack([(r.flatten(2).sum(2) if r.ndim > 2 else r).float().mean(0) for r in rows])
 
 
 def _module(net: Classifier, layer: str) -> nn.Module:

@@ -57,7 +57,7 @@ def scene_pools(tasks: Sequence[Task], labels: NDArray[np.int64]) -> list[Tensor
         if not fits.any():
             wanted = "outside the target class" if task.source is None else f"of source class {task.source}"
             raise ToolError(f"task {task.id}: no clean picture {wanted}; give the tools more clean pictures")
-        pools.append(torch.from_numpy(np.flatnonzero(fits)))
+        pools.append(torch.as_tensor(np.flatnonzero(fits)))
     return pools
 
 

@@ -60,9 +60,9 @@ class FourierImage:
 
     def __call__(self, spectra: Tensor) -> Tensor:
         """Pictures ``(n, 3, size, size)`` in (0, 1)."""
-        scaled = torch.view_as_complex(spectra) * _falloff(self.size, self.decay, self.blur)
+        scaled = torch.view_as_complex(spectra) * _falloff(self.size, self.decay, self.blur).to(spectra.device)
         planes = torch.fft.irfft2(scaled, s=(self.size, self.size), norm="forward")
-        colours = (_colour_matrix() @ planes.flatten(2)).flatten(1)
+        colours = (_colour_matrix().to(planes.device) @ planes.flatten(2)).flatten(1)
         out: Tensor = _Contrast.apply(colours, self.contrast)
         return out.view_as(planes)
 
@@ -163,7 +163,7 @@ class CppnImage:
     def _drawn(self, params: Tensor, side: int) -> Tensor:
         """Pictures ``(n, 3, side, side)``."""
         n, at = len(params), 0
-        x = _coordinates(side).expand(n, -1, -1)
+        x = _coordinates(side).to(params.device).expand(n, -1, -1)
         for i, (out, inputs) in enumerate(self._shapes()):
             weight = params[:, at : at + out * inputs].view(n, out, inputs)
             bias = params[:, at + out * inputs : at + out * (inputs + 1)].unsqueeze(2)
@@ -171,7 +171,7 @@ class CppnImage:
             x = torch.baddbmm(bias, weight, x)
             if i < self.layers - 1:
                 x = _Both.apply(x)
-        colours = _colour_matrix() @ x
+        colours = _colour_matrix().to(x.device) @ x
         mean = colours.mean(dim=2, keepdim=True)
         parts = colours - mean
         spread = parts.flatten(1).std(dim=1)[:, None, None] + 1e-4

@@ -136,9 +136,9 @@ def reached(
     net: Classifier, honest: Classifier | None, weight: float, shown: Pictures, targets: Tensor
 ) -> NDArray[np.float32]:
     """``(n,)`` target logit of finished pictures, less ``weight`` times the twin's."""
-    values = target_logits(torch.from_numpy(net.logits(shown)), targets)
+    values = target_logits(torch.as_tensor(net.logits(shown)), targets)
     if honest is not None:
-        values = values - weight * target_logits(torch.from_numpy(honest.logits(shown)), targets)
+        values = values - weight * target_logits(torch.as_tensor(honest.logits(shown)), targets)
     out: NDArray[np.float32] = values.numpy()
     return out
 
@@ -165,8 +165,10 @@ def show_units(
     targets = target_rows(tasks, made)
     classes = torch.tensor([t.target for t in tasks])
     with working_copy(subject.model) as net, honest_copy(subject, weight) as honest, ExitStack() as stack:
-        slopes = _slopes(net, layer, classes, seed)
-        lead = slopes if honest is None else slopes - weight * _slopes(honest, layer, classes, seed)
+        slopes = _slopes(subject.model, net, layer, classes, seed)
+        lead = slopes
+        if honest is not None:
+            lead = slopes - weight * _slopes(subject.need_twin(), honest, layer, classes, seed)
         order = lead.argsort(dim=1, descending=True, stable=True)
         chosen = order.repeat(1, -(-made // order.shape[1]))[:, :made].flatten()
         slope = slopes.repeat_interleave(made, 0).gather(1, chosen[:, None])[:, 0]
@@ -185,10 +187,10 @@ def show_units(
     return evidence(tasks, shown, values.numpy(), pictures, notes, layer=layer or "last block", twin=weight)
 
 
-def _slopes(net: Classifier, layer: str, targets: Tensor, seed: int) -> Tensor:
-    """``(targets, units)`` what each unit of a layer adds to each target's logit."""
+def _slopes(whole: Classifier, net: Classifier, layer: str, targets: Tensor, seed: int) -> Tensor:
+    """``(targets, units)`` what each unit of a layer of a network, and of its working copy, adds to each logit."""
     if not layer:
-        return head_weights(net)[targets]
+        return head_weights(whole)[targets]
     image = FourierImage(net.size)
     with torch.no_grad():
         probes = image(image.start(PROBES, torch_generator(seed, "probes")))

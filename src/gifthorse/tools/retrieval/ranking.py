@@ -55,12 +55,12 @@ def _rises(
         pool = np.unique(torch.cat([pools[i] for i in mine]).numpy())
         draw = torch_generator(seed, name, trials, -1 if source is None else source)
         chosen = pool[torch.randperm(len(pool), generator=draw)[:trials].numpy()]
-        scenes, seen = to_tensor(clean[chosen]), torch.from_numpy(labels)[chosen]
+        scenes, seen = to_tensor(clean[chosen]), torch.as_tensor(labels)[chosen]
         wanted = np.unique(np.concatenate([candidates[i] for i in mine]))
         found = gain(wanted, scenes, draw)
         for i in mine:
             fits = seen != tasks[i].target  # scenes that show the target already tell nothing
-            rows = torch.from_numpy(np.searchsorted(wanted, candidates[i]))
+            rows = torch.as_tensor(np.searchsorted(wanted, candidates[i]))
             part = found[:, rows][:, :, fits if bool(fits.any()) else slice(None), tasks[i].target]
             out[i] = part.mean(2).amax(0).numpy()
     return out

@@ -91,13 +91,13 @@ def sensitivities(tool: TextCavs, subject: Subject, networks: Sequence[Classifie
     bank = subject.need_bank()
     if not bank.names:
         raise ToolError("the picture bank is empty; give text-cavs named pictures to learn from")
-    words = torch.from_numpy(np.asarray(subject.need_words()(bank.names), np.float32))
+    words = torch.as_tensor(np.asarray(subject.need_words()(bank.names), np.float32))
     shown = resized(bank.pictures, subject.size)
     features, rows = [], []
     for model in networks:
         with working_copy(model) as net:
             looks = [net.embed(framed(net, shown, side)) for side in tool.sides]
-            features.append(torch.from_numpy(np.mean(looks, axis=0)))
+            features.append(torch.as_tensor(np.mean(looks, axis=0)))
             rows.append(head_rows(model, features[-1].shape[1]))
     vectors = concept_vectors(tool, words, features)
     return [(v @ r).numpy() for v, r in zip(vectors, rows, strict=True)]

@@ -131,7 +131,7 @@ class FeatureRE:
         seed: int,
     ) -> tuple[Tensor, Tensor, list[int]]:
         """Transforms ``(rows, parameters)``, unit masks ``(rows, units)`` and steps of every row."""
-        units, each = head_weights(net).shape[1], self.scenes
+        units, each = head_weights(subject.model).shape[1], self.scenes
         owner = torch.arange(len(subject.tasks)).repeat_interleave(self.restarts)
         targets = torch.tensor([t.target for t in subject.tasks])[owner]
         with torch.no_grad():  # once for all steps
@@ -172,11 +172,11 @@ class FeatureRE:
         moved, plain = moved.view(n, each, -1), plain.view(n, each, -1)
         centre = moved.mean(dim=1, keepdim=True)
         mixed = (1 - mask[:, None]) * plain + mask[:, None] * centre
-        logits = net.net.head(mixed.flatten(0, 1))  # type: ignore[operator]
+        logits = net.head(mixed.flatten(0, 1))
         goal = targets.repeat_interleave(each)
         miss = cross_entropy(logits, goal).view(n, each).mean(dim=1)
         if self.whole:
-            miss = miss + self.whole * cross_entropy(net.net.head(moved.flatten(0, 1)), goal).view(n, each).mean(dim=1)  # type: ignore[operator]
+            miss = miss + self.whole * cross_entropy(net.head(moved.flatten(0, 1)), goal).view(n, each).mean(dim=1)
         ragged = (mask * moved.std(dim=1)).sum(dim=1) / (mask * centre[:, 0].abs()).sum(dim=1).clamp(min=1e-6)
         return miss + self.spread * ragged + 10 * (mask.mean(dim=1) / self.wide - 1).clamp(min=0)
 

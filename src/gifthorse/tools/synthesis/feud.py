@@ -131,13 +131,13 @@ class Feud:
     def _captions(self, honest: Classifier, subject: Subject, patches: Tensor) -> list[tuple[str, ...]]:
         """For each patch the names nearest to what the twin sees in it."""
         bank = subject.need_bank()
-        names = torch.from_numpy(np.asarray(subject.need_words()(bank.names), np.float32))
-        seen = torch.from_numpy(honest.embed(resized(bank.pictures, subject.size)))
+        names = torch.as_tensor(np.asarray(subject.need_words()(bank.names), np.float32))
+        seen = torch.as_tensor(honest.embed(resized(bank.pictures, subject.size)))
         middle, centre = seen.mean(0), names.mean(0)
         spread = (seen - middle).square().mean().sqrt().clamp(min=1e-8)
         x, y = (seen - middle) / spread, names - centre
         back = torch.linalg.solve(x.T @ x / len(x) + 0.05 * torch.eye(x.shape[1]), x.T @ y / len(x))
-        shown = torch.from_numpy(honest.embed(resized(from_tensor(patches), subject.size)))
+        shown = torch.as_tensor(honest.embed(resized(from_tensor(patches), subject.size)))
         spoken = F.normalize((shown - middle) / spread @ back, dim=1) @ F.normalize(y, dim=1).T
         first = min(self.words, len(bank.names))
         return [tuple(bank.names[int(i)] for i in row.topk(first).indices) for row in spoken]

@@ -122,7 +122,7 @@ class NeuralCleanse:
         with search(self, given, self.restarts, seed) as found:
 
             def advance(alive: NDArray[np.int64], steps: int) -> NDArray[np.float64]:
-                rows = torch.from_numpy(alive)[:, None] * self.restarts + torch.arange(self.restarts)
+                rows = torch.as_tensor(alive)[:, None] * self.restarts + torch.arange(self.restarts)
                 found.advance(rows.flatten(), steps)
                 sizes = found.rule.size.clamp(max=subject.size**2).view(classes, -1).amin(dim=1)
                 out: NDArray[np.float64] = sizes.double().numpy()[alive]

@@ -75,12 +75,11 @@ class Prototypes:
         targets = target_rows(subject.tasks, pictures)
         start = stack_rows(lambda g: image.start(pictures, g), subject.tasks, seed, self.name)
         with working_copy(subject.model) as net, honest_copy(subject, self.twin) as honest:
-            ways = F.normalize(head_weights(net), dim=1)
-            head = net.net.head
+            ways = F.normalize(head_weights(subject.model), dim=1)
 
             def merit(seen: Tensor, part: Any) -> Tensor:
                 target, deep = targets[part], net.features(seen)
-                own = target_logits(head(deep), target)  # type: ignore[operator]
+                own = target_logits(net.head(deep), target)
                 gain = own if honest is None else own - self.twin * target_logits(honest(seen), target)
                 return gain - self.diversity * own.detach().abs() * likeness(deep, ways[target], pictures)
 

@@ -123,7 +123,7 @@ class _Bench:
     def __init__(self, tool: StyleSearch, subject: Subject, networks: Sequence[Classifier], seed: int) -> None:
         clean, labels = subject.need_clean()
         self.tool, self.networks, self.seed, self.size = tool, networks, seed, subject.size
-        self.clean, self.labels = clean, torch.from_numpy(labels)
+        self.clean, self.labels = clean, torch.as_tensor(labels)
         self.pools = dict(zip((t.id for t in subject.tasks), scene_pools(subject.tasks, labels), strict=True))
         side = round(SHEET * self.size)
         self.renderer = Renderer(side, self.size, seed)
