@@ -82,7 +82,7 @@ def finish() -> None:
 def seconds(work: Callable[[], object], rounds: int) -> float:
     """The quickest of some rounds after a warm-up, device included."""
     took = []
-    for turn in range(rounds + 1):
+    for _ in range(rounds + 1):
         start = time.perf_counter()
         work()
         finish()
@@ -94,7 +94,9 @@ def attribution(given: Subject, rounds: int, only: list[str]) -> None:
     """Milliseconds per picture."""
     layer = given.model.net.get_submodule("body.layer4")
     x = to_tensor(given.need_triggered()["t01"])
-    base = {name: seconds(side, rounds) / (4 if name == "F" else 2) / len(x) for name, side in bare(given.model, x).items()}
+    base = {
+        name: seconds(side, rounds) / (4 if name == "F" else 2) / len(x) for name, side in bare(given.model, x).items()
+    }
     print(f"F {1000 * base['F']:.3f} ms, FB {1000 * base['FB']:.3f} ms per picture in batches of {len(x)}")
     print(f"{'method':22}{'ours, ms':>10}{'in F':>9}{'captum':>10}{'tuned':>10}   captum / ours, tuned / ours")
     total = {"ours": 0.0, "captum": 0.0, "tuned": 0.0}
@@ -109,7 +111,8 @@ def attribution(given: Subject, rounds: int, only: list[str]) -> None:
         if len(found) == 3:
             total = {who: total[who] + found[who] for who in total}
     if total["ours"]:
-        print(f"all but lrp: captum / ours {total['captum'] / total['ours']:.2f}, tuned {total['tuned'] / total['ours']:.2f}")
+        gains = {who: total[who] / total["ours"] for who in ("captum", "tuned")}
+        print(f"all but lrp: captum / ours {gains['captum']:.2f}, tuned {gains['tuned']:.2f}")
 
 
 def step(model: Classifier) -> Callable[[], object]:

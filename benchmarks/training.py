@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from gifthorse.models.tiny import MEAN, STD, TinyResNet
 from gifthorse.device import has_bf16
+from gifthorse.models.tiny import MEAN, STD, TinyResNet
 from gifthorse.plant.train import TrainRecipe, train
 from gifthorse.types import Pictures
 

@@ -25,6 +25,7 @@ def run(tmp_path, *words):
         (("card", "abc"), "store ls"),
         (("report", "emoji", "--quick"), "bench run"),
         (("frobnicate",), "frobnicate"),
+        (("bench", "run", "emoji", "--device", "nowhere"), "leave --device out"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, says):

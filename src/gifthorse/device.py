@@ -47,7 +47,7 @@ def device_of(name: str) -> torch.device:
         out = torch.device(name)
         torch.zeros(1, device=out)
     except Exception as error:  # each backend has its own
-        why = next(iter(str(error).splitlines()), type(error).__name__)
+        why = str(error).partition(". ")[0].partition("\n")[0] or type(error).__name__
         raise InputError(f"device {name!r} is not there ({why}); leave --device out to compute on the CPU") from error
     return out
 

@@ -17,6 +17,7 @@ from .. import registry
 from ..bench.board import versions
 from ..bench.probe import find
 from ..data.protocol import Dataset
+from ..device import device_of, placed
 from ..errors import InputError, MissingResource
 from ..models import checkpoint
 from ..models.classifier import Classifier
@@ -197,7 +198,12 @@ class Audit:
 
 
 def audit(
-    model: str, home: Path, reference: str | None = None, honest: Sequence[str] = (), choice: Choice | None = None
+    model: str,
+    home: Path,
+    reference: str | None = None,
+    honest: Sequence[str] = (),
+    choice: Choice | None = None,
+    device: str = "cpu",
 ) -> Audit:
     """Audit a network of the store.
 
@@ -207,9 +213,10 @@ def audit(
         reference: an honest network of the same classes, likewise; None compares with the scenes alone.
         honest: further honest networks, by which the alarm's limit is set.
         choice: how thoroughly, and what is shown.
+        device: where the networks look, as in ``cuda``.
 
     Raises:
-        InputError: no such network, networks of other classes or sizes, or data that are not there.
+        InputError: no such network, networks of other classes or sizes, or data or a device that are not there.
     """
     choice = choice or Choice()
     opened = open_network(model, home)
@@ -222,8 +229,12 @@ def audit(
     digests = [o.digest for o in (opened, *others)]
     if twice := [d for d in digests if digests.count(d) > 1]:
         raise InputError(f"model {twice[0][:12]} is named twice; no network is its own reference, give different ones")
-    bench = Bench(data_of(opened.card, choice.images), choice)
-    return examine(bench, opened, others[0] if others else None, others[1:])
+    where = device_of(device)
+    for each in (opened, *others):
+        each.net.to(where)
+    with placed(where):
+        bench = Bench(data_of(opened.card, choice.images), choice)
+        return examine(bench, opened, others[0] if others else None, others[1:])
 
 
 def examine(bench: Bench, opened: Opened, reference: Opened | None, honest: Sequence[Opened]) -> Audit:

@@ -38,6 +38,7 @@ from .plan import SHOWN, Cell, strict
 ORACLE_PICTURES = 16
 EXEMPLARS = 16  # of every option, the most a judge sees
 Share = Callable[[float], None]
+_Stage = Callable[[Cell, Store, Path, Share], None]
 
 
 def do(cell: Cell, home: Path, progress: Share, machine: Machine = CPU) -> Path:
@@ -56,11 +57,10 @@ def do(cell: Cell, home: Path, progress: Share, machine: Machine = CPU) -> Path:
     found = store.get(cell.kind, cell.digest)
     if found:
         return found
-    look: Callable[[Cell, Store, Path, Share], None] = partial(_run, machine=machine)
-    stage: Callable[[Cell, Store, Path, Share], None] = {
-        "plant": partial(_plant, machine=machine), "exhibits": _exhibits, "run": look, "combine": look, "ask": _ask
-    }[cell.stage]  # fmt: skip
-    return store.put(cell.kind, cell.digest, lambda folder: stage(cell, store, folder, progress))
+    look: _Stage = partial(_run, machine=machine)
+    plant: _Stage = partial(_plant, machine=machine)
+    stages = {"plant": plant, "exhibits": _exhibits, "run": look, "combine": look, "ask": _ask}
+    return store.put(cell.kind, cell.digest, lambda folder: stages[cell.stage](cell, store, folder, progress))
 
 
 def is_done(cell: Cell, store: Store) -> bool:

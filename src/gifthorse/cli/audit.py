@@ -9,7 +9,7 @@ import typer
 
 from ..store import default_home
 from .models import ModelName
-from .options import Images
+from .options import Device, Images
 from .say import AsJson, say
 
 
@@ -25,6 +25,7 @@ def audit(
     images: Images = None,
     quick: Annotated[bool, typer.Option("--quick", help="A quarter of the pictures and of the textures.")] = False,
     pictures: Annotated[int, typer.Option("--pictures", min=1, max=12, help="Pictures per alarm.")] = 5,
+    device: Device = "cpu",
     seed: Annotated[int, typer.Option("--seed", help="Seed of scenes, places and textures.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the report.")] = None,
     as_json: AsJson = False,
@@ -35,7 +36,7 @@ def audit(
 
     home = default_home()
     choice = auditing.Choice(quick=quick, pictures=pictures, seed=seed, images=images)
-    result = auditing.audit(model, home, reference, tuple(honest or ()), choice)
+    result = auditing.audit(model, home, reference, tuple(honest or ()), choice, device)
     data = result.to_json()
     folder = out or home / "runs" / f"audit-{result.model[:12]}"
     index = page.write(data, result.pictures, folder)

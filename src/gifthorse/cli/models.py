@@ -9,14 +9,16 @@ import typer
 
 from ..errors import InputError, StoreError
 from ..store import Store, default_home
-from .options import Force, Workers, on_suite
+from .options import Device, Force, Workers, on_suite
 from .say import AsJson, audit, say
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder, or the beginning of its digest.")]
 
 
 @on_suite
-def plant(suite: Any, workers: Workers = 2, force: Force = False, as_json: AsJson = False) -> None:
+def plant(
+    suite: Any, workers: Workers = 2, device: Device = "cpu", force: Force = False, as_json: AsJson = False
+) -> None:
     """Plant the trojans of a suite, audit them and show them; exit code 4 where a gate is missed."""
     from ..bench.board import missed_gates
     from ..bench.plan import make_plan
@@ -28,7 +30,7 @@ def plant(suite: Any, workers: Workers = 2, force: Force = False, as_json: AsJso
 
     plan, home = make_plan(suite), default_home()
     with watching(as_json) as watch:
-        run_stages(plan, home, executor(workers), watch, until="exhibits", force=force)
+        run_stages(plan, home, executor(workers, device=device), watch, until="exhibits", force=force)
     store = Store(home)
     missed = [f"seed {x.seed}: {r}" for x in plan.lineages for r in missed_gates(store, x, suite.gates)]
     report, pictures = _planted(suite, store, missed)

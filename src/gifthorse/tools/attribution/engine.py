@@ -253,6 +253,9 @@ def leaf(x: Tensor) -> Tensor:
 def rows_of(net: Classifier, most: int) -> int:
     """How many pictures pass at once: ``most`` at 64 pixels, fewer where they are larger, 8 at least.
 
-    Larger tensors than these leave the processor's cache. Never more than ``net.max_batch``.
+    Larger tensors than these leave the processor's cache; a GPU has other worries and takes as many as it may. Never
+    more than ``net.max_batch``.
     """
+    if net.mean.device.type != "cpu":
+        return net.max_batch
     return min(net.max_batch, max(min(8, most), min(most, round(most * (64 / net.size) ** 2))))

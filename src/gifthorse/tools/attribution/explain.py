@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -117,9 +117,19 @@ def kept_copy(model: Classifier, precision: torch.dtype = torch.float32) -> Iter
 
 def fingerprint(model: Classifier) -> tuple[Any, ...]:
     """Checksums of a network's weights and buffers, and its modules in words."""
-    tensors = [*model.parameters(), *model.buffers()]
-    sums = (zlib.crc32(t.detach().cpu().reshape(-1).view(torch.uint8).numpy().data) for t in tensors)
+    sums = checksums([*model.parameters(), *model.buffers()])
     return (model.size, repr(model.net), *map(id, model.modules()), *sums)
+
+
+@torch.no_grad()
+def checksums(tensors: Sequence[Tensor]) -> list[int]:
+    """One number for the bytes of each tensor; on a GPU they are summed where they are, each times another number."""
+    flat = [t.detach().reshape(-1) for t in tensors]
+    if all(t.device.type == "cpu" for t in flat):
+        return [zlib.crc32(t.view(torch.uint8).numpy().data) for t in flat]
+    counts = [t.view(torch.int32) if t.element_size() == 4 else t.view(torch.uint8) for t in flat]
+    odd = 2 * torch.arange(max(map(len, counts)), device=flat[0].device) + 1
+    return [int(s) for s in torch.stack([(c * odd[: len(c)]).sum() for c in counts]).tolist()]
 
 
 def sparing(who: str, net: Classifier, work: Callable[[], T]) -> T:

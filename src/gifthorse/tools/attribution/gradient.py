@@ -144,7 +144,8 @@ class Path:
             end = self.head(held)
         start = self.head(baseline)
         step = end.detach() - start
-        total, rows = torch.zeros_like(step, dtype=torch.promote_types(step.dtype, torch.float32)), rows_of(self.net, self.batch)
+        total = torch.zeros_like(step, dtype=torch.promote_types(step.dtype, torch.float32))
+        rows = rows_of(self.net, self.batch)
         for i, row in enumerate(torch.split(torch.arange(len(x)).repeat_interleave(len(self.points)), rows)):
             at = torch.arange(len(row)) + i * rows
             alpha = self.points[at % len(self.points)].view(-1, *[1] * (step.ndim - 1))

@@ -158,8 +158,11 @@ def plan_of(program: Program, size: Box, boxes: Sequence[Box]) -> Plan:
     """The plan of these patches, made once for a working copy.
 
     Raises:
-        ToolError: as in `Plan`.
+        ToolError: as in `Plan`, or the network is on a GPU: there many small operations cost more than few large ones.
     """
+    where = program.net.mean.device.type
+    if where != "cpu":
+        raise ToolError(f"on {where} whole pictures are quicker than parts")
     known, key = memo(program.net), ("plan", size, tuple(boxes))
     if key not in known:
         known[key] = Plan(program, size, boxes)
