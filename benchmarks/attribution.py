@@ -7,7 +7,8 @@ was built, fp32, default layout, frozen, in batches of 8. Ours is the whole tool
 folded copy, trace and plans are kept with the network (``first`` is what they cost, once for all methods). Captum's
 defaults explain one picture at a time, one perturbation per pass; tuned means all pictures at once and
 ``perturbations_per_eval=8``. Both get the 8 by 8 superpixels and the same numbers of samples. Captum's Shapley sampling
-runs 2 orders and is multiplied up to our 25, which it is proportional to. Weights are random; the networks at 64 px are
+runs 2 orders and is multiplied up to our 25, which it is proportional to. Methods that may compute in bfloat16 are also
+measured so, where the processor has it. Weights are random; the networks at 64 px are
 the emoji suite's or tiny's default, at 224 px timm's ResNet-18,
 which uses no module twice: Captum's DeepLift refuses torchvision's.
 """
@@ -19,6 +20,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import captum.attr
@@ -31,6 +33,7 @@ from torch import Tensor
 from gifthorse import registry
 from gifthorse.bench.executors import prepare_process
 from gifthorse.bench.suite import load_suite
+from gifthorse.device import has_bf16
 from gifthorse.images import to_tensor
 from gifthorse.models.classifier import Classifier
 from gifthorse.models.tiny import TinyResNet
@@ -51,7 +54,9 @@ SIXTEEN = (
     *GRADIENTS, "deep-lift", "lrp", "deep-lift-shap", "gradient-shap", "integrated-gradients", "feature-ablation",
     "feature-permutation", "occlusion", "lime", "kernel-shap", "shapley-sampling",
 )  # fmt: skip
+LOW = ("saliency", "input-x-gradient", "gradient-shap", "integrated-gradients")  # may compute in bfloat16
 BARS = {"deep-lift": ("FB", 1.6), "integrated-gradients": ("FB", 43.0)}
+FAST = {"integrated-gradients": 25.0}
 Side = Callable[[], object]
 
 
@@ -128,6 +133,10 @@ def sides_of(name: str, given: Subject, layer: torch.nn.Module, x: Tensor) -> di
     """The ways to get one method's maps: ours and tuned of all pictures, Captum's default of the first two."""
     tool = registry.build("tool", name)
     out: dict[str, Side] = {"ours": lambda: tool.run(given, 1, 0)}
+    if name in LOW and has_bf16(given.model.mean.device):
+        low = replace(given, model=given.model.folded(torch.float32))
+        low.model.precision = torch.bfloat16
+        out["low"] = lambda: tool.run(low, 1, 0)
     if name == "lrp":  # Captum has no rule for sums written with + nor for means written as functions
         return out
     pair = 2 if name == "feature-permutation" else 1  # which has nothing to swap with one picture
@@ -219,7 +228,7 @@ def main() -> None:
 
 def total_of(name: str, found: dict[str, Times], n: int, total: dict[str, float], most: float) -> None:
     """Print a method's row and add it to the sums, which are in F."""
-    pictures = {"F": 4 * n, "FB": 2 * n, "ours": n, "captum": 2, "tuned": n}
+    pictures = {"F": 4 * n, "FB": 2 * n, "ours": n, "low": n, "captum": 2, "tuned": n}
     each = {who: per_picture(t, pictures[who]) for who, t in found.items()}
     factor = {w: SHAPLEY / ORDERS if name == "shapley-sampling" and w != "ours" else 1.0 for w in total}
     unit = BARS.get(name, ("FB" if name in SIXTEEN[:10] else "F", 0.0))[0]
@@ -233,6 +242,9 @@ def total_of(name: str, found: dict[str, Times], n: int, total: dict[str, float]
     if name in evaluations:
         per = cells["ours"].median / evaluations[name]
         bar = f"  {per:.3f} F per evaluation, {verdict(per, most, least=False)}"
+    if "low" in each:
+        low = ratio(each["low"], each[unit]).median
+        bar += f"  bfloat16: {low:.2f}" + (f" {verdict(low, FAST[name], least=False)}" if name in FAST else "")
     print(f"{name:22}{unit:>3} {row}   {', '.join(f'{g:.2f}' for g in gains)}{bar}", flush=True)
     if len(gains) == 2:
         for who in total:

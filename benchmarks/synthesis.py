@@ -21,6 +21,7 @@ from measure import Times, ratio, rounds_from, spread, turns, verdict
 from torch import Tensor
 
 from gifthorse import registry
+from gifthorse.device import has_bf16
 from gifthorse.models.classifier import Classifier
 from gifthorse.models.tiny import TinyResNet
 from gifthorse.rng import generator
@@ -30,7 +31,8 @@ from gifthorse.types import Task
 
 SIZE, PICTURES, BATCH, LAYER, SCENES = 64, 8, 16, "blocks.2", 15
 CLASSES = tuple(f"class {i}" for i in range(20))
-STEPS = 16
+STEPS, FAST = 16, 0.7
+FAST_BAR = ("feature-vis", "tabor", "neural-cleanse")
 METHODS: tuple[tuple[str, dict[str, object], float | None], ...] = (
     ("feature-vis", {"steps": STEPS}, 1.15),
     ("feature-vis-inner", {"steps": STEPS, "layer": LAYER, "patience": 0}, 1.1),
@@ -114,7 +116,8 @@ def scaled(times: Times, by: float) -> Times:
 def main() -> None:
     """Measure every method, then TABOR beside the public step."""
     rounds, given = rounds_from(__doc__, 5), subject()
-    folded = given.model.folded()
+    folded, low = given.model.folded(), subject()
+    low.model.precision = torch.bfloat16
     print(f"tiny, {SIZE} px, {len(given.tasks)} tasks, {PICTURES} pictures each, layer {LAYER} for inner units")
     print(f"{'method':20}{'ms per picture and step':>28}   over FB" + " " * 22 + "over the engine's own FB")
     n = 4 * BATCH
@@ -128,11 +131,18 @@ def main() -> None:
             "FB": passes(plain(given.model, layer), n),
             "engine": passes(folded, n),
         }
+        if has_bf16():
+            sides["bf16"] = lambda tool=tool: tool.run(low, PICTURES, 0)
         times = turns(sides, rounds)
         each, bare = spread([1000 * s / took for s in times["tool"].cpu]), scaled(times["FB"], took / n)
         over = ratio(times["tool"], bare)
         own = "" if layer else str(ratio(times["tool"], scaled(times["engine"], took / n)))
         judged = verdict(over.median, bar, least=False) if bar else ""
+        if has_bf16():  # its steps are not quite as many where rows finish early
+            given_low = low.model.backwards
+            tool.run(low, PICTURES, 0)
+            less = ratio(times["bf16"], scaled(times["FB"], (low.model.backwards - given_low) / n))
+            judged += f"  bfloat16 {less} {verdict(less.median, FAST, least=False) if name in FAST_BAR else ''}"
         print(f"{name:20}{each!s:>28}   {over}   {own}  {judged}", flush=True)
     tool = registry.build("tool", "tabor", steps=STEPS, scenes=SCENES, trials=1)
     scenes = torch.rand(SCENES, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ...errors import ToolError
-from ...models.classifier import Classifier
+from ...models.classifier import FORWARD_BATCH, Classifier
 
 Kind = Literal["input", "constant", "move", "linear", "activation", "maxpool", "attention", "other"]
 CLOSE = 1e-3
@@ -259,3 +259,11 @@ def rows_of(net: Classifier, most: int) -> int:
     if net.mean.device.type != "cpu":
         return net.max_batch
     return min(net.max_batch, max(min(8, most), min(most, round(most * (64 / net.size) ** 2))))
+
+
+def parts_of(net: Classifier, most: int) -> int:
+    """How many pictures pass at once where only parts of them are computed again: four times as many as `rows_of`.
+
+    Where ``net.max_batch`` was set below its own bound, memory is short, and it is `rows_of`.
+    """
+    return rows_of(net, most) * (4 if net.max_batch >= FORWARD_BATCH else 1)

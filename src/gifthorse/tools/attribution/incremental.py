@@ -74,6 +74,7 @@ class Plan:
         self.program, self.size, self.boxes = program, size, tuple(boxes)
         side = program.net.size
         self.shapes: dict[fx.Node, torch.Size] = {}
+        self.made_by = {op.node: op for op in program.ops}
         with torch.no_grad():
             program.span(torch.zeros(1, 3, side, side), 1, len(program.ops), self._note)
         start = program.ops[0].node
@@ -110,7 +111,7 @@ class Plan:
         shape = self.shapes.get(op.node)
         if not changed or shape is None or len(shape) != 4:
             return _Step(op, None)
-        window = _window_of(op, self.shapes[changed[0]], shape)
+        window = _window_of(op, self.shapes[changed[0]], shape, self.made_by.get(changed[0]))
         if window:
             region = _grown(self.regions[changed[0]], window, shape)
         elif op.kind == "activation" or isinstance(op.module, nn.Identity | nn.Dropout):
@@ -305,8 +306,19 @@ def _pair(value: Any) -> Box:
     return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-def _window_of(op: Op, before: torch.Size, after: torch.Size) -> _Window | None:
-    """What a convolution or pool reads; None for anything else, or where its border is not a plain one."""
+def _is_relu(op: Op) -> bool:
+    return isinstance(op.module, nn.ReLU | nn.ReLU6) or op.call in (F.relu, torch.relu, Tensor.relu)
+
+
+def _window_of(op: Op, before: torch.Size, after: torch.Size, source: Op | None) -> _Window | None:
+    """What a convolution or pool reads; None for anything else, or where its border is not a plain one.
+
+    Args:
+        op: the operation.
+        before: shape of its input.
+        after: shape of its result.
+        source: the operation whose result it reads.
+    """
     m = op.module
     if type(m) is nn.Conv2d and m.padding_mode == "zeros" and not isinstance(m.padding, str):
         reach = tuple((k - 1) * d + 1 for k, d in zip(m.kernel_size, m.dilation, strict=True))
@@ -315,6 +327,10 @@ def _window_of(op: Op, before: torch.Size, after: torch.Size) -> _Window | None:
         window = _Window(_pair(m.kernel_size), _pair(m.stride), (0, 0))
         needs = [(after[2 + i] - 1) * window.stride[i] + window.k[i] for i in (0, 1)]
         return window if needs[0] <= before[2] and needs[1] <= before[3] else None
+    if type(m) is nn.MaxPool2d and not (m.ceil_mode or m.return_indices) and _pair(m.dilation) == (1, 1):
+        # the border that maps are stored with is 0, which is as good as none where nothing is negative
+        plain_border = _pair(m.padding) == (0, 0) or (source is not None and _is_relu(source))
+        return _Window(_pair(m.kernel_size), _pair(m.stride), _pair(m.padding)) if plain_border else None
     return None
 
 
@@ -322,7 +338,8 @@ def _windowed(op: Op, crop: Tensor, window: _Window) -> Tensor:
     if isinstance(op.module, nn.Conv2d):
         m = op.module
         return F.conv2d(crop, m.weight, m.bias, m.stride, 0, m.dilation, m.groups)
-    return F.avg_pool2d(crop, window.k, window.stride)
+    pool = F.max_pool2d if isinstance(op.module, nn.MaxPool2d) else F.avg_pool2d
+    return pool(crop, window.k, window.stride)
 
 
 def _read(region: _Region, window: _Window) -> _Region:
