@@ -13,7 +13,6 @@ import copy
 import warnings
 
 import numpy as np
-import torch
 from lucent.optvis import objectives, param, render
 from measure import ratio, rounds_from, spread, turns, verdict
 from torch import Tensor, nn
@@ -64,10 +63,11 @@ def main() -> None:
                 preprocess=False, progress=False, show_image=False, fixed_image_size=size,
             )  # fmt: skip
 
+        built, frozen = Plain(model, True), Plain(model, False)
         sides = {
             "gifthorse": lambda given=given: tool.run(given, BATCH, 0),
-            "lucent": lambda net=Plain(model, True): lucent(net),
-            "lucent, frozen": lambda net=Plain(model, False): lucent(net),
+            "lucent": lambda net=built: lucent(net),
+            "lucent, frozen": lambda net=frozen: lucent(net),
         }
         times = turns(sides, rounds)
         for side, took in times.items():

@@ -32,7 +32,7 @@ def main() -> None:
     except GifthorseError as error:
         _stop(str(error), error.exit_code)
     except KeyboardInterrupt as error:
-        _stop(STOPPED, 143 if isinstance(error, _Terminated) else 130)
+        _stop(str(error) or STOPPED, 143 if isinstance(error, _Terminated) else 130)
     except BrokenPipeError:  # as in `| head`: the reader has what it wanted
         _leave(0)
     except OSError as error:

@@ -36,7 +36,10 @@ def audit(
 
     home = default_home()
     choice = auditing.Choice(quick=quick, pictures=pictures, seed=seed, images=images)
-    result = auditing.audit(model, home, reference, tuple(honest or ()), choice, device)
+    try:
+        result = auditing.audit(model, home, reference, tuple(honest or ()), choice, device)
+    except KeyboardInterrupt as error:
+        raise type(error)("stopped; an audit keeps nothing half done, the same command starts anew") from None
     data = result.to_json()
     folder = out or home / "runs" / f"audit-{result.model[:12]}"
     index = page.write(data, result.pictures, folder)
