@@ -144,7 +144,7 @@ def test_a_plan_knows_what_a_patch_costs() -> None:
 def test_methods_share_one_copy_and_one_trace_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     folded, trace = Classifier.folded, Program._trace
-    monkeypatch.setattr(Classifier, "folded", lambda self: made.append("copy") or folded(self))
+    monkeypatch.setattr(Classifier, "folded", lambda self, low=None: made.append("copy") or folded(self, low))
     monkeypatch.setattr(Program, "_trace", lambda self: made.append("trace") or trace(self))
     given = subject(Blocks())
     first = maps_of(registry.build("tool", "guided-backprop"), given)

@@ -19,6 +19,7 @@ from gifthorse.bench.executors import Serial
 from gifthorse.bench.meter import Meter
 from gifthorse.bench.run import run_suite
 from gifthorse.bench.suite import load_suite
+from gifthorse.device import Machine
 from gifthorse.errors import ToolError
 from gifthorse.models.classifier import FORWARD_BATCH, Classifier
 from gifthorse.testing.watch import traces
@@ -126,8 +127,8 @@ def test_a_run_hands_the_bound_to_its_tools_and_no_digest_knows_it(
 ) -> None:
     suite = load_suite(str(small_suite(tmp_path / "s.toml", "bounded", ["saliency", "edge"])))
     seen, copy = [], shared.kept_copy
-    monkeypatch.setattr(shared, "kept_copy", lambda model: seen.append(model.max_batch) or copy(model))
-    report = run_suite(suite, tmp_path / "home", Serial(max_batch=2), force=True).report
+    monkeypatch.setattr(shared, "kept_copy", lambda model, low: seen.append(model.max_batch) or copy(model, low))
+    report = run_suite(suite, tmp_path / "home", Serial(Machine(max_batch=2)), force=True).report
     assert seen == [2]
     again = run_suite(suite, tmp_path / "home", Serial(), force=True).report
     assert seen == [2]
