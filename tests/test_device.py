@@ -98,7 +98,7 @@ def test_a_gpu_shows_what_the_cpu_shows(name):
             assert (
                 min(np.corrcoef(p.ravel(), q.ravel())[0, 1] for p, q in zip(a.heatmaps, b.heatmaps, strict=True)) > 0.99
             )
-        assert np.abs(a.images.astype(float) - b.images).mean(initial=0) < 1
+        assert np.abs(a.images.astype(float) - b.images).sum() <= b.images.size
         assert a.texts == b.texts
 
 

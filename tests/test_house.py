@@ -14,7 +14,7 @@ from gifthorse.catalog import BUILTIN
 ROOT = Path(gifthorse.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = (
-    ("types", "errors", "spec", "registry", "catalog", "store", "keys", "rng", "images", "stats"),
+    ("types", "errors", "spec", "registry", "catalog", "store", "keys", "rng", "device", "images", "stats"),
     ("data", "models"),
     ("plant", "tools", "judges"),
     ("bench",),

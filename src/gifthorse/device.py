@@ -38,7 +38,7 @@ CPU = Machine()
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a name such as ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    """The device of a name such as ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
         InputError: there is no such device here.
