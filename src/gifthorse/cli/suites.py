@@ -71,19 +71,7 @@ def demo(
     _run(suite, executor(workers, max_batch, device), force, out, as_json)
 
 
-@bench.command("run")
-@on_suite
-def run(
-    suite: Any,
-    workers: Workers = 2,
-    max_batch: MaxBatch = None,
-    device: Device = "cpu",
-    force: Force = False,
-    out: Out = None,
-    as_json: AsJson = False,
-) -> None:
-    """Do what is missing of a suite and write its report."""
-    _run(suite, executor(workers, max_batch, device), force, out, as_json)
+bench.command("run", help="Do what is missing of a suite and write its report.")(demo)
 
 
 @bench.command("retry")
