@@ -109,7 +109,7 @@ def main() -> None:
         tasks=tuple(t for n in asked.trojans for t in whole.tasks if t.id == names[n]),
         triggered={task: pictures[:PICTURES] for task, pictures in whole.triggered.items()},
     )
-    rows, labels = shown(subject, load_answers(store, line.trojaned.digest)[1], methods(), asked.seed)
+    rows, labels = shown(subject, load_answers(store, line.exhibits.digest)[1], methods(), asked.seed)
     sheet(rows, labels).quantize(128).save(asked.png, optimize=True)
     sys.stdout.write(f"{asked.png}: {asked.png.stat().st_size} bytes, {len(labels)} columns\n")
 

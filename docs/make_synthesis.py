@@ -1,8 +1,8 @@
 """The picture of docs/synthesis.md: what each synthesis tool shows for a few trojans of each kind.
 
 Usage: ``python docs/make_synthesis.py HOME [PNG]``. HOME is a finished home of the emoji suite, seed 0, in which the
-tools ran with their defaults. The first row is the oracle's: the triggers themselves. Per trojan stand the two
-pictures that the tool itself puts first; tools that are not in HOME are named on the terminal and left out.
+tools ran with their defaults and ten pictures. The first row is the oracle's: the triggers themselves. Per trojan stand
+the two pictures that the tool itself puts first; tools that are not in HOME are named on the terminal and left out.
 """
 
 import sys
@@ -39,7 +39,7 @@ def framed(picture: np.ndarray, alpha: np.ndarray | None) -> Image.Image:
 def main(home: Path, png: Path) -> None:
     """Draw the sheet."""
     sets = f"tools=[{', '.join(repr(t) for t in TOOLS)}]".replace("'", '"')
-    line = make_plan(load_suite("emoji", seeds=(0,), changes=Changes(sets=(sets,)))).lineages[0]
+    line = make_plan(load_suite("emoji", seeds=(0,), changes=Changes(sets=("pictures=10", sets)))).lineages[0]
     store = Store(home)
     trojans = open_key(home, line.trojaned.digest).trojans
     chosen = [

@@ -309,7 +309,7 @@ def stored(suite: Suite, home: Path, result: board.Result) -> list[tuple[str, st
     plan, store, out = make_plan(suite), Store(home), []
     for line in plan.lineages:
         key = stages.key_of(store, line.trojaned.digest)
-        _, true = stages.load_answers(store, line.trojaned.digest)
+        _, true = stages.load_answers(store, line.exhibits.digest)
         for (tool, role), cell in line.runs.items():
             for e in stages.load_evidence(store, cell.digest)[0]:
                 if role == "suspect" and e.heatmaps is not None and key.trojans[e.task].kind != "style":

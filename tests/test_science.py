@@ -201,7 +201,7 @@ def test_the_key_is_out_of_a_tools_reach(planted, home):
     plan, store, exhibits, key, _ = planted
     secret = {t.concept for t in key.trojans.values()} | {t.name for t in key.trojans.values()}
     secret |= {str(t.trigger.params["glyph"]) for t in key.trojans.values()}
-    hidden = stages.load_answers(store, exhibits.inputs["trojaned"])
+    hidden = stages.load_answers(store, exhibits.digest)
     taboo = {part.tobytes() for table in hidden for part in table.values()}
     cell = next(c for c in plan.cells("run") if c.spec["subject"] == "suspect")
     subject = stages.subject_of(cell, store, frozenset(Need) - {Need.ANSWER})
@@ -271,7 +271,7 @@ def test_shuffled_answers_give_chance(planted, objects):
     shifted = dict(zip(names, names[5:] + names[:5], strict=True))  # each trigger passes for another
     assert accuracy(options, oracle, shifted, 4).mean() <= guesses(len(names))[1]
     _, store, exhibits, _, _ = planted
-    footprints = np.concatenate(list(stages.load_answers(store, exhibits.inputs["trojaned"])[1].values()))
+    footprints = np.concatenate(list(stages.load_answers(store, exhibits.digest)[1].values()))
     maps = footprints.astype(np.float32)
     order = generator(0, "shuffle").permutation(len(maps))
     assert masks.pearson(maps, footprints).min() > 0.999

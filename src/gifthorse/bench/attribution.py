@@ -69,7 +69,7 @@ def _scored(titles: Sequence[str], line: Lineage, store: Store) -> tuple[list[_S
     from ..judges import masks
 
     key = key_of(store, line.trojaned.digest)
-    _, true = load_answers(store, line.trojaned.digest)
+    _, true = load_answers(store, line.exhibits.digest)
 
     def one(title: str, task: str, maps: NDArray[Any]) -> _Scored:
         trojan = key.trojans[task]

@@ -323,7 +323,7 @@ def _costs(plan: Plan, store: Store) -> list[dict[str, Any]]:
 def _gallery(plan: Plan, store: Store, line: Lineage, key: keys.Key) -> Iterator[tuple[dict[str, Any], NDArray[Any]]]:
     """The gallery's rows with their pictures."""
     shown, _ = load_exhibits(store, line.exhibits.digest)
-    answers, _ = load_answers(store, line.trojaned.digest)
+    answers, _ = load_answers(store, line.exhibits.digest)
 
     def row(role: str, trojan: str, caption: str, tool: str = "") -> dict[str, Any]:
         name = f"{line.name}/{trojan}/{role}" + (f"/{tool}" if tool else "")

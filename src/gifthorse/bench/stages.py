@@ -65,7 +65,7 @@ def do(cell: Cell, home: Path, progress: Share, machine: Machine = CPU) -> Path:
 
 def is_done(cell: Cell, store: Store) -> bool:
     """Whether a cell's result is there, with the answers that belong to it."""
-    if cell.stage == "exhibits" and not _answers_path(store, cell.inputs["trojaned"]).is_file():
+    if cell.stage == "exhibits" and not _answers_path(store, cell.digest).is_file():
         return False
     if (
         cell.stage == "plant"
@@ -102,9 +102,9 @@ def load_evidence(store: Store, digest: str) -> tuple[list[Evidence], dict[str, 
     return out, meta
 
 
-def load_answers(store: Store, model: str) -> tuple[dict[str, Pictures], dict[str, NDArray[np.bool_]]]:
-    """Renderings and footprints of every trigger of a model, by task: part of the key."""
-    stored = arrays.read(_answers_path(store, model))
+def load_answers(store: Store, exhibits: str) -> tuple[dict[str, Pictures], dict[str, NDArray[np.bool_]]]:
+    """Renderings and footprints of every trigger shown in some exhibits, by task: part of the key."""
+    stored = arrays.read(_answers_path(store, exhibits))
     shown = {k.split("/")[1]: v for k, v in stored.items() if k.startswith("answer/")}
     masks = {k.split("/")[1]: v.astype(bool) for k, v in stored.items() if k.startswith("masks/")}
     return shown, masks
@@ -116,8 +116,8 @@ def load_exhibits(store: Store, digest: str) -> tuple[dict[str, NDArray[Any]], d
     return arrays.read(folder / "arrays.safetensors"), read_json(folder / "meta.json")
 
 
-def _answers_path(store: Store, model: str) -> Path:
-    return store.home / "keys" / f"{model}.safetensors"
+def _answers_path(store: Store, exhibits: str) -> Path:
+    return store.home / "keys" / f"{exhibits}.safetensors"
 
 
 def dataset_of(cell: Cell) -> Dataset:
@@ -219,7 +219,7 @@ def _exhibits(cell: Cell, store: Store, folder: Path, progress: Share) -> None:
     result = audit.Audit(rates[0], rates[1], tuple(audits))
     arrays.write(folder / "arrays.safetensors", public)
     _json(folder / "meta.json", {"audit": dataclasses.asdict(result), "classes": list(data.classes)})
-    arrays.write(_answers_path(store, cell.inputs["trojaned"]), secret, private=True)
+    arrays.write(_answers_path(store, cell.digest), secret, private=True)
 
 
 def triggered(
@@ -269,7 +269,7 @@ def subject_of(cell: Cell, store: Store, needs: frozenset[Need]) -> Any:
         others = {k.removeprefix(SHOWN): d for k, d in cell.inputs.items() if k.startswith(SHOWN)}
         more["evidence"] = {title: tuple(load_evidence(store, d)[0]) for title, d in others.items()}
     if Need.ANSWER in needs:
-        more["answer"], more["answer_masks"] = load_answers(store, suspect_digest)
+        more["answer"], more["answer_masks"] = load_answers(store, cell.inputs["exhibits"])
     return Subject(model, tuple(Task(**t) for t in card["tasks"]), **more)
 
 

@@ -60,7 +60,7 @@ def from_run(
             shown.setdefault(tool, {})[name] = list(e.images)
             items.setdefault(name, Item(name, key.trojans[e.task].kind, question.options, truth.name))
     if "oracle" not in shown:
-        answers, _ = stages.load_answers(store, line.trojaned.digest)
+        answers, _ = stages.load_answers(store, line.exhibits.digest)
         shown["oracle"] = {name: list(answers[task]) for task, name in names.items()}
     return StudySource(plan.suite.suite, tuple(items.values()), shown)
 
