@@ -8,14 +8,14 @@ folded copy, trace and plans are kept with the network (``first`` is what they c
 defaults explain one picture at a time, one perturbation per pass; tuned means all pictures at once and
 ``perturbations_per_eval=8``. Both get the 8 by 8 superpixels and the same numbers of samples. Captum's Shapley sampling
 runs 2 orders and is multiplied up to our 25, which it is proportional to. Methods that may compute in bfloat16 are also
-measured so, where the processor has it. Weights are random; the networks at 64 px are
-the emoji suite's or tiny's default, at 224 px timm's ResNet-18,
-which uses no module twice: Captum's DeepLift refuses torchvision's.
+measured so, where the processor has it. Weights are random; the networks at 64 px are the emoji suite's or tiny's
+default, at 224 px timm's ResNet-18, which uses no module twice: Captum's DeepLift refuses torchvision's.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import time
 import warnings
@@ -82,15 +82,15 @@ class Fit(Model):  # type: ignore[misc]
         raise NotImplementedError
 
 
-def network(name: str) -> tuple[Classifier, torch.nn.Module]:
+def network(name: str, seed: int = 0) -> tuple[Classifier, torch.nn.Module]:
     """The network with normalisation inside, and its last feature map's module."""
-    if name != "resnet18":
+    if not name.startswith("resnet"):
         component = TinyResNet() if name == "tiny" else registry.build("model", load_suite("emoji").model.spec)
         classes = tuple(f"class {i}" for i in range(20))
-        model = component.classifier(component.build(classes, 64, 0).eval(), classes, 64)
+        model = component.classifier(component.build(classes, 64, seed).eval(), classes, 64)
         return model, model.net.get_submodule("blocks.3.act2")
-    component, classes = registry.build("model", "timm", architecture="resnet18"), tuple(map(str, range(1000)))
-    model = component.classifier(component.build(classes, 224, 0).eval(), classes, 224)
+    component, classes = registry.build("model", "timm", architecture=name), tuple(map(str, range(1000)))
+    model = component.classifier(component.build(classes, 224, seed).eval(), classes, 224)
     return model, model.net.get_submodule("body.layer4")
 
 
@@ -134,7 +134,7 @@ def sides_of(name: str, given: Subject, layer: torch.nn.Module, x: Tensor) -> di
     tool = registry.build("tool", name)
     out: dict[str, Side] = {"ours": lambda: tool.run(given, 1, 0)}
     if name in LOW and has_bf16(given.model.mean.device):
-        low = replace(given, model=given.model.folded(torch.float32))
+        low = replace(given, model=copy.deepcopy(given.model))
         low.model.precision = torch.bfloat16
         out["low"] = lambda: tool.run(low, 1, 0)
     if name == "lrp":  # Captum has no rule for sums written with + nor for means written as functions

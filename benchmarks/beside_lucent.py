@@ -13,17 +13,18 @@ import copy
 import warnings
 
 import numpy as np
+from attribution import network
 from lucent.optvis import objectives, param, render
 from measure import ratio, rounds_from, spread, turns, verdict
 from torch import Tensor, nn
 
 from gifthorse import registry
 from gifthorse.models.classifier import Classifier
-from gifthorse.models.tiny import TinyResNet
 from gifthorse.tools.protocol import Subject
 from gifthorse.types import Task
 
 BATCH, STEPS, TARGET, BAR = 16, 24, 2, 1.7
+LOGITS = "net_fc"  # what lucent calls the layer of logits
 
 
 class Plain(nn.Module):
@@ -39,27 +40,18 @@ class Plain(nn.Module):
         return self.net((x - self.mean) / self.std)
 
 
-def networks() -> dict[str, tuple[Classifier, str]]:
-    """Networks with random weights, and lucent's name of the layer of logits."""
-    classes = tuple(f"class {i}" for i in range(20))
-    tiny, timm = TinyResNet(), registry.build("model", "timm", architecture="resnet18")
-    return {
-        "tiny, 64 px": (tiny.classifier(tiny.build(classes, 64, 0).eval(), classes, 64), "net_fc"),
-        "resnet18, 224 px": (timm.classifier(timm.build(classes, 224, 0).eval(), classes, 224), "net_fc"),
-    }
-
-
 def main() -> None:
     """Measure both networks."""
     rounds = rounds_from(__doc__, 5)
     warnings.filterwarnings("ignore")
     tool = registry.build("tool", "feature-vis", steps=STEPS)
-    for name, (model, layer) in networks().items():
+    for name in ("tiny", "resnet18"):
+        model = network(name)[0]
         given = Subject(model, (Task("t01", TARGET),), clean=np.zeros((1, model.size, model.size, 3), np.uint8))
 
-        def lucent(net: nn.Module, layer: str = layer, size: int = model.size) -> None:
+        def lucent(net: nn.Module, size: int = model.size) -> None:
             render.render_vis(
-                net, objectives.channel(layer, TARGET), lambda: param.image(size, batch=BATCH), thresholds=(STEPS,),
+                net, objectives.channel(LOGITS, TARGET), lambda: param.image(size, batch=BATCH), thresholds=(STEPS,),
                 preprocess=False, progress=False, show_image=False, fixed_image_size=size,
             )  # fmt: skip
 
@@ -75,7 +67,7 @@ def main() -> None:
             over = "" if side == "gifthorse" else f"   over ours {ratio(took, times['gifthorse'])}"
             gain = ratio(took, times["gifthorse"]).median
             judged = verdict(gain, BAR, least=True) if side == "lucent" else ""
-            print(f"{name:18}{side:16} ms per picture and step {each}{over}  {judged}", flush=True)
+            print(f"{name:9}{model.size:>4} px  {side:16} ms per picture and step {each}{over}  {judged}", flush=True)
 
 
 if __name__ == "__main__":

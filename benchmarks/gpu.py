@@ -15,12 +15,11 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 
 import captum
 import numpy as np
 import torch
-from attribution import ORDERS, SHAPLEY, SIXTEEN, bare, sides_of
+from attribution import ORDERS, SHAPLEY, SIXTEEN, bare, network, sides_of
 from torch import Tensor
 
 from gifthorse import registry
@@ -35,18 +34,8 @@ from gifthorse.tools.protocol import Bank, Subject
 from gifthorse.types import Evidence, Task
 
 SIZE, TARGET, PICTURES, BATCH = 224, 2, 10, 16
-METHODS = (
-    "feature-vis", "feature-vis-inner", "cppn", "cppn-inner", "prototypes", "adv-patch", "tabor", "neural-cleanse",
-    "feature-re", "rfla-perturb", "rfla-gen", "rfla-gen2", "distil", "feud", "style-search", "style-vis", "snafue",
-    "text-cavs", "exemplars", "style-exemplars", "combined",
-)  # fmt: skip
-
-
-def network(seed: int, device: torch.device) -> Classifier:
-    """A ResNet-50 with random weights."""
-    component, classes = registry.build("model", "timm", architecture="resnet50"), tuple(map(str, range(1000)))
-    out: Classifier = component.classifier(component.build(classes, SIZE, seed).eval(), classes, SIZE).to(device)
-    return out
+FAMILIES = ("synthesis", "retrieval", "combination")
+METHODS = tuple(n for n in registry.names("tool") if registry.build("tool", n).family in FAMILIES)
 
 
 def subject(device: torch.device) -> Subject:
@@ -59,11 +48,11 @@ def subject(device: torch.device) -> Subject:
     drawn = ConvGenerator(GeneratorRecipe(), 200).eval().requires_grad_(False).to(device)
     drawn.table.normal_()
     return Subject(
-        network(0, device),
+        network("resnet50")[0].to(device),
         (Task("t01", TARGET),),
         clean=noise(256, SIZE),
         labels=np.arange(256) % 20,
-        twin=network(1, device),
+        twin=network("resnet50", 1)[0].to(device),
         triggered={"t01": noise(8, SIZE)},
         bank=Bank(tuple(f"thing {i}" for i in range(400)), noise(400, 72)),
         textures=Bank(tuple(f"texture {i}" for i in range(43)), noise(43, round(1.5 * SIZE))),
@@ -108,7 +97,7 @@ def attribution(given: Subject, rounds: int, only: list[str]) -> None:
         row = "".join(f"{1000 * found[w]:>10.2f}" if w in found else f"{'-':>10}" for w in ("captum", "tuned"))
         gains = ", ".join(f"{found[w] / found['ours']:.2f}" for w in ("captum", "tuned") if w in found)
         print(f"{name:22}{1000 * found['ours']:>10.2f}{found['ours'] / base['F']:>9.1f}{row}   {gains}", flush=True)
-        if len(found) == 3:
+        if "tuned" in found:
             total = {who: total[who] + found[who] for who in total}
     if total["ours"]:
         gains = {who: total[who] / total["ours"] for who in ("captum", "tuned")}
@@ -143,7 +132,7 @@ def synthesis(given: Subject, only: list[str]) -> None:
                 torch.cuda.reset_peak_memory_stats()
             start = time.perf_counter()
             try:
-                tool.run(replace(given), PICTURES, 0)
+                tool.run(given, PICTURES, 0)
             except GifthorseError as error:
                 row += f"   {error}"
                 break

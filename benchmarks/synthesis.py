@@ -26,7 +26,7 @@ from gifthorse.models.classifier import Classifier
 from gifthorse.models.tiny import TinyResNet
 from gifthorse.rng import generator
 from gifthorse.tools.optim.objectives import cross_entropy
-from gifthorse.tools.protocol import Subject
+from gifthorse.tools.protocol import Subject, Tool
 from gifthorse.types import Task
 
 SIZE, PICTURES, BATCH, LAYER, SCENES = 64, 8, 16, "blocks.2", 15
@@ -108,6 +108,13 @@ def plain_logits(model: Classifier) -> Callable[[Tensor], Tensor]:
     return lambda x: model.net((x - model.mean) / model.std)
 
 
+def gradients(tool: Tool, given: Subject) -> int:
+    """How many pictures a run takes gradients of."""
+    before = given.model.backwards
+    tool.run(given, PICTURES, 0)
+    return given.model.backwards - before
+
+
 def scaled(times: Times, by: float) -> Times:
     """Times of a different amount of the same work."""
     return Times(tuple(t * by for t in times.cpu), tuple(t * by for t in times.wall))
@@ -123,9 +130,7 @@ def main() -> None:
     n = 4 * BATCH
     for name, params, bar in METHODS:
         tool, layer = registry.build("tool", name, **params), str(params.get("layer", ""))
-        before = given.model.backwards
-        tool.run(given, PICTURES, 0)
-        took = given.model.backwards - before
+        took = gradients(tool, given)
         sides = {
             "tool": lambda tool=tool: tool.run(given, PICTURES, 0),
             "FB": passes(plain(given.model, layer), n),
@@ -139,9 +144,7 @@ def main() -> None:
         own = "" if layer else str(ratio(times["tool"], scaled(times["engine"], took / n)))
         judged = verdict(over.median, bar, least=False) if bar else ""
         if has_bf16():  # its steps are not quite as many where rows finish early
-            given_low = low.model.backwards
-            tool.run(low, PICTURES, 0)
-            less = ratio(times["bf16"], scaled(times["FB"], (low.model.backwards - given_low) / n))
+            less = ratio(times["bf16"], scaled(times["FB"], gradients(tool, low) / n))
             judged += f"  bfloat16 {less} {verdict(less.median, FAST, least=False) if name in FAST_BAR else ''}"
         print(f"{name:20}{each!s:>28}   {over}   {own}  {judged}", flush=True)
     tool = registry.build("tool", "tabor", steps=STEPS, scenes=SCENES, trials=1)

@@ -34,7 +34,7 @@ from gifthorse.models.tiny import TinyResNet
 from gifthorse.testing.watch import traces
 from gifthorse.tools.attribution.coalitions import KernelShap, Lime, ShapleySampling, lasso
 from gifthorse.tools.attribution.engine import Program
-from gifthorse.tools.attribution.incremental import Plan
+from gifthorse.tools.attribution.incremental import Look, Plan
 from gifthorse.tools.attribution.perturbation import FeaturePermutation, Patches, grid
 from gifthorse.tools.attribution.rollout import AttentionRollout
 from gifthorse.tools.attribution.rules import Forward, guided, slope
@@ -139,6 +139,36 @@ def test_a_plan_knows_what_a_patch_costs() -> None:
     net = component.classifier(component.build(("a", "b"), 64, 0).eval(), ("a", "b"), 64).folded()
     plan = Plan(Program(net, "test"), (8, 8), [a[:2] for a in grid(64, 8)])
     assert 0.35 < plan.share < 0.5
+
+
+class Pooled(nn.Module):
+    """A convolution, something with or without negative values, a pool that overlaps and has a border."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.first, self.act = nn.Conv2d(3, 6, 3, padding=1), act
+        self.pool, self.last = nn.MaxPool2d(3, 2, 1), nn.Conv2d(6, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.pool(self.act(self.first(x)))).mean((2, 3))
+
+
+@pytest.mark.parametrize(("act", "passes"), [(nn.ReLU(), True), (nn.GELU(), False)])
+def test_a_max_pool_passes_boxes_on_where_its_border_is_as_good_as_none(act: nn.Module, passes: bool) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Classifier(Pooled(act).eval(), ("a", "b"), 64, (0.5,) * 3, (0.25,) * 3).folded()
+    plan = Plan(Program(net, "test"), (8, 8), [a[:2] for a in grid(64, 8)])
+    pool = next(s for s in plan.steps if isinstance(s.op.module, nn.MaxPool2d))
+    assert (pool.region is not None) is passes
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    new = torch.rand(64, 1, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    whole = x.repeat(64, 1, 1, 1)
+    for i, (top, left) in enumerate(plan.boxes):  # the corners' windows reach past the border
+        whole[i, :, top : top + 8, left : left + 8] = new[i, 0]
+    with torch.inference_mode():
+        again = Look(plan, x).again(range(64), new)[:, 0]
+        assert torch.allclose(again, net(whole), atol=1e-5)
 
 
 def test_methods_share_one_copy_and_one_trace_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -285,3 +285,11 @@ def test_damaged_pictures_never_raise_anything_else(tmp_path):
 
 def test_the_suite_text_is_toml():
     assert tomllib.loads(TINY)["suite"] == "tiny"
+
+
+def test_a_stopped_audit_says_that_nothing_is_kept(gh, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gifthorse.audit.examine.audit", stop)
+    one_line(gh("audit", "abc"), 130, "an audit keeps nothing half done", "starts anew")

@@ -17,6 +17,7 @@ from gifthorse.errors import InputError
 from gifthorse.images import from_tensor, to_tensor
 from gifthorse.models.classifier import Classifier
 from gifthorse.testing.toys import parts_of, toy_subject
+from gifthorse.tools.attribution.explain import fingerprint
 from tool_support import QUICK
 
 META = torch.device("meta")
@@ -95,11 +96,18 @@ def test_a_gpu_shows_what_the_cpu_shows(name):
         found = tool.run(there, 2, 0)
     for a, b in zip(here, found, strict=True):
         if a.heatmaps is not None:
-            assert (
-                min(np.corrcoef(p.ravel(), q.ravel())[0, 1] for p, q in zip(a.heatmaps, b.heatmaps, strict=True)) > 0.99
-            )
+            assert likeness(a, b) > 0.99
         assert np.abs(a.images.astype(float) - b.images).sum() <= b.images.size
         assert a.texts == b.texts
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_changed_weight_is_seen_on_a_gpu():
+    model = toy_subject(frozenset()).model.to("cuda")
+    before = fingerprint(model)
+    assert fingerprint(model) == before
+    model.net.fc.weight.data[0, 0].add_(1e-3)
+    assert fingerprint(model) != before
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -115,9 +123,7 @@ def test_every_tool_works_in_bfloat16(name):
         if a.heatmaps is None:
             assert b.images.shape == a.images.shape
         elif name in SLOPES:
-            assert (
-                min(np.corrcoef(p.ravel(), q.ravel())[0, 1] for p, q in zip(a.heatmaps, b.heatmaps, strict=True)) > 0.98
-            )
+            assert likeness(a, b) > 0.98
             assert not np.array_equal(a.heatmaps, b.heatmaps)
         else:  # quotients and differences stay in float32
             assert np.array_equal(a.heatmaps, b.heatmaps)

@@ -75,8 +75,7 @@ class Meter:
 
     def _watch(self) -> None:
         while not self._stop.is_set():
-            if self._device is None:
-                self._peak = max(self._peak, self._held())
+            self._peak = max(self._peak, self._held())
             self._stop.wait(INTERVAL)
 
     def _held(self) -> int:

@@ -15,7 +15,7 @@ from ...models.classifier import FORWARD_BATCH, Classifier
 from ...rng import generator
 from ...types import Emits, Evidence, Family, Need
 from ..protocol import Subject
-from .engine import Program, parts_of, rows_of
+from .engine import Program, rows_of
 from .explain import Attribute, Part, explain, mean_colour
 from .incremental import Look, Plan, plan_of
 from .perturbation import TOGETHER, Area, check_cells, feature_mask, grid, spread
@@ -241,7 +241,7 @@ class ShapleySampling:
         def attribute(part: Part) -> Tensor:
             orders = self.orders(part.task, seed)
             total = torch.zeros(len(areas), len(part.x))
-            most = max(1, (parts_of if plan else rows_of)(net, FORWARD_BATCH) // len(part.x))
+            most = max(1, rows_of(net, FORWARD_BATCH, parts=plan is not None) // len(part.x))
             for some in orders.tensor_split(-(-len(orders) // most)):  # of much the same size
                 gains = self._walk(net, plan, part, some, areas)
                 total.index_add_(0, some.T.flatten(), gains.flatten(0, 1))

@@ -250,20 +250,19 @@ def leaf(x: Tensor) -> Tensor:
     return x.detach().clone().requires_grad_()
 
 
-def rows_of(net: Classifier, most: int) -> int:
+def rows_of(net: Classifier, most: int, *, parts: bool = False) -> int:
     """How many pictures pass at once: ``most`` at 64 pixels, fewer where they are larger, 8 at least.
 
     Larger tensors than these leave the processor's cache; a GPU has other worries and takes as many as it may. Never
-    more than ``net.max_batch``.
+    more than ``net.max_batch``, but for ``parts``.
+
+    Args:
+        net: the working copy.
+        most: how many at 64 pixels.
+        parts: only parts of the pictures are computed again. Then four times as many pass, unless ``net.max_batch``
+            was set below its own bound because memory is short.
     """
     if net.mean.device.type != "cpu":
         return net.max_batch
-    return min(net.max_batch, max(min(8, most), min(most, round(most * (64 / net.size) ** 2))))
-
-
-def parts_of(net: Classifier, most: int) -> int:
-    """How many pictures pass at once where only parts of them are computed again: four times as many as `rows_of`.
-
-    Where ``net.max_batch`` was set below its own bound, memory is short, and it is `rows_of`.
-    """
-    return rows_of(net, most) * (4 if net.max_batch >= FORWARD_BATCH else 1)
+    whole = min(net.max_batch, max(min(8, most), min(most, round(most * (64 / net.size) ** 2))))
+    return 4 * whole if parts and net.max_batch >= FORWARD_BATCH else whole

@@ -111,7 +111,7 @@ class Plan:
         shape = self.shapes.get(op.node)
         if not changed or shape is None or len(shape) != 4:
             return _Step(op, None)
-        window = _window_of(op, self.shapes[changed[0]], shape, self.made_by.get(changed[0]))
+        window = _window_of(op, self.shapes[changed[0]], shape, self.made_by[changed[0]])
         if window:
             region = _grown(self.regions[changed[0]], window, shape)
         elif op.kind == "activation" or isinstance(op.module, nn.Identity | nn.Dropout):
@@ -310,7 +310,7 @@ def _is_relu(op: Op) -> bool:
     return isinstance(op.module, nn.ReLU | nn.ReLU6) or op.call in (F.relu, torch.relu, Tensor.relu)
 
 
-def _window_of(op: Op, before: torch.Size, after: torch.Size, source: Op | None) -> _Window | None:
+def _window_of(op: Op, before: torch.Size, after: torch.Size, source: Op) -> _Window | None:
     """What a convolution or pool reads; None for anything else, or where its border is not a plain one.
 
     Args:
@@ -329,7 +329,7 @@ def _window_of(op: Op, before: torch.Size, after: torch.Size, source: Op | None)
         return window if needs[0] <= before[2] and needs[1] <= before[3] else None
     if type(m) is nn.MaxPool2d and not (m.ceil_mode or m.return_indices) and _pair(m.dilation) == (1, 1):
         # the border that maps are stored with is 0, which is as good as none where nothing is negative
-        plain_border = _pair(m.padding) == (0, 0) or (source is not None and _is_relu(source))
+        plain_border = _pair(m.padding) == (0, 0) or _is_relu(source)
         return _Window(_pair(m.kernel_size), _pair(m.stride), _pair(m.padding)) if plain_border else None
     return None
 

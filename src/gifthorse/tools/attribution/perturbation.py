@@ -17,7 +17,7 @@ from ...models.classifier import FORWARD_BATCH, Classifier
 from ...rng import generator
 from ...types import Emits, Evidence, Family, Need
 from ..protocol import Subject
-from .engine import Program, parts_of, rows_of
+from .engine import Program, rows_of
 from .explain import Attribute, Part, explain, mean_colour
 from .incremental import Look, Plan, plan_of
 
@@ -100,7 +100,7 @@ class Patches:
             look = Look(plan, x) if plan else None
             if look:
                 before = look.logits[:, target]
-            rows = parts_of(self.net, FORWARD_BATCH) if look else rows_of(self.net, FORWARD_BATCH)
+            rows = rows_of(self.net, FORWARD_BATCH, parts=look is not None)
             for at in torch.split(torch.arange(len(ks)), max(1, rows // len(x))):
                 some = [ks[i] for i in at.tolist()]
                 new = torch.stack([patch(k) for k in some])

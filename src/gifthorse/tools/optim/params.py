@@ -18,22 +18,22 @@ ODD, MIDDLE, EVEN = 0.67, 0.45, 0.396
 """Divisors of the two halves of a CPPN's activation, and what is taken off the even half: lucid's unbiased form."""
 
 
-@lru_cache(maxsize=1)
-def _colour_matrix() -> Tensor:
+@lru_cache(maxsize=4)
+def _colour_matrix(device: torch.device) -> Tensor:
     """``(3, 3)`` matrix from decorrelated colour axes to red, green, blue."""
     axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
     axes = axes / axes.norm(dim=1, keepdim=True)
     out: Tensor = (axes * torch.tensor(COLOUR_SPREAD)[:, None]).T.contiguous()
-    return out
+    return out.to(device)
 
 
 @lru_cache(maxsize=8)
-def _falloff(size: int, decay: float, blur: float) -> Tensor:
+def _falloff(size: int, decay: float, blur: float, device: torch.device) -> Tensor:
     """``(size, size // 2 + 1)`` amplitude of each frequency."""
     y, x = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None, :]
     cycles = torch.sqrt(y * y + x * x).clamp(min=1.0 / size)
     out: Tensor = (cycles * size).pow(-decay) * torch.exp(-2 * (math.pi * blur * cycles) ** 2)
-    return out
+    return out.to(device)
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class FourierImage:
 
     def __call__(self, spectra: Tensor) -> Tensor:
         """Pictures ``(n, 3, size, size)`` in (0, 1)."""
-        scaled = torch.view_as_complex(spectra) * _falloff(self.size, self.decay, self.blur).to(spectra.device)
+        scaled = torch.view_as_complex(spectra) * _falloff(self.size, self.decay, self.blur, spectra.device)
         planes = torch.fft.irfft2(scaled, s=(self.size, self.size), norm="forward")
-        colours = (_colour_matrix().to(planes.device) @ planes.flatten(2)).flatten(1)
+        colours = (_colour_matrix(planes.device) @ planes.flatten(2)).flatten(1)
         out: Tensor = _Contrast.apply(colours, self.contrast)
         return out.view_as(planes)
 
@@ -163,7 +163,7 @@ class CppnImage:
     def _drawn(self, params: Tensor, side: int) -> Tensor:
         """Pictures ``(n, 3, side, side)``."""
         n, at = len(params), 0
-        x = _coordinates(side).to(params.device).expand(n, -1, -1)
+        x = _coordinates(side, params.device).expand(n, -1, -1)
         for i, (out, inputs) in enumerate(self._shapes()):
             weight = params[:, at : at + out * inputs].view(n, out, inputs)
             bias = params[:, at + out * inputs : at + out * (inputs + 1)].unsqueeze(2)
@@ -171,7 +171,7 @@ class CppnImage:
             x = torch.baddbmm(bias, weight, x)
             if i < self.layers - 1:
                 x = _Both.apply(x)
-        colours = _colour_matrix().to(x.device) @ x
+        colours = _colour_matrix(x.device) @ x
         mean = colours.mean(dim=2, keepdim=True)
         parts = colours - mean
         spread = parts.flatten(1).std(dim=1)[:, None, None] + 1e-4
@@ -179,8 +179,8 @@ class CppnImage:
 
 
 @lru_cache(maxsize=8)
-def _coordinates(size: int) -> Tensor:
+def _coordinates(size: int, device: torch.device) -> Tensor:
     """``(1, 2, size * size)`` places of the pixels, each axis with mean 0 and spread 1."""
     axis = torch.linspace(-math.sqrt(3), math.sqrt(3), size)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return torch.stack([x.flatten(), y.flatten()])[None]
+    return torch.stack([x.flatten(), y.flatten()])[None].to(device)
